@@ -1,0 +1,144 @@
+"""The contract of an architecture: a Body maps a sequence of vectors to a sequence of vectors.
+
+Embedding and head belong to the harness and are equal for all; position belongs to the body.
+
+B batch, T time, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+State: TypeAlias = Any
+"""A pytree of tensors (None, a tensor, or tuples, lists and dicts of them), batch first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParamGroup:
+    """Parameters for which a paper asks another learning rate or weight decay than the run's."""
+
+    parameters: tuple[nn.Parameter, ...]
+    weight_decay: float | None = None  # None: the run's
+    learning_rate_scale: float = 1.0  # times the run's
+    max_learning_rate: float | None = None  # None: no bound
+
+
+class Body(nn.Module):
+    """A sequence model without embedding and head: x (B, T, D) and state to y (B, T, D) and state.
+
+    Every body keeps these laws (tests/test_laws.py runs them on all that are registered):
+
+    - a sequence in one piece, in chunks with carried state, and token by token give the same y;
+    - if `causal`, no output depends on a later input;
+    - rows of a batch do not mix, and what lies beyond `lengths` changes nothing before it;
+    - the state is returned and never mutated.
+
+    The keyword-only arguments of `__init__` are the architecture's options, with their types and
+    defaults; the first argument is the width D. The docstring's first line is its description in
+    `bench list`.
+    """
+
+    causal: bool = True
+    """Whether output t depends on the inputs up to t alone."""
+
+    state_grows: bool = False
+    """Whether the state's size grows with the tokens read, as attention's cache does."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be at least 1, not {width}")
+        self.width = width
+
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Map x (B, T, D) to y (B, T, D).
+
+        `state` is what an earlier call returned (None: the beginning of the sequence). `lengths`
+        (B,) counts the tokens of each row that are real, 1 <= lengths <= T: the returned state is
+        that after the last real token, and y is undefined beyond it.
+        """
+        raise NotImplementedError
+
+    def step(self, x_t: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Map one token x_t (B, D) to y_t (B, D): `forward` at T = 1, overridden only for speed."""
+        y, state = self.forward(x_t.unsqueeze(1), state)
+        return y.squeeze(1), state
+
+    def check_call(self, x: Tensor, state: State, lengths: Tensor | None) -> None:
+        """Raise ValueError if x is not (B, T, D), or state or lengths are not of its batch."""
+        if x.dim() != 3:
+            raise ValueError(f"x must be (batch, time, width), not of shape {tuple(x.shape)}")
+        n_rows, length, width = x.shape
+        if width != self.width:
+            raise ValueError(f"this body has width {self.width}, but x has width {width}")
+        if length < 1:
+            raise ValueError("x has no tokens: its time dimension is 0, and must be at least 1")
+        for tensor in state_tensors(state):
+            if tensor.shape[0] != n_rows:
+                raise ValueError(
+                    f"the state is of a batch of {tensor.shape[0]}, but x is of a batch of "
+                    f"{n_rows}: pass the state of the same rows, or None to begin anew"
+                )
+        if lengths is None:
+            return
+        if lengths.shape != (n_rows,) or lengths.is_floating_point():
+            raise ValueError(f"lengths must be {n_rows} whole numbers, not {lengths!r}")
+        # On an accelerator, reading the values would make the host wait for the device.
+        if lengths.device.type == "cpu" and not bool(((lengths >= 1) & (lengths <= length)).all()):
+            raise ValueError(f"lengths must lie between 1 and {length}: {lengths.tolist()}")
+
+    @property
+    def kernel(self) -> str:
+        """The implementation that runs on the present device and dtype, as the row names it."""
+        return "reference"
+
+    def flops_per_token(self, length: int) -> float:
+        """Floating-point operations of the forward pass per token at T = `length`.
+
+        A multiplication and an addition are two. Matrix products, scans, convolutions and
+        attention count; norms, activations and biases do not.
+        """
+        raise NotImplementedError
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Parameters with their own learning rate or decay: by default, of the bodies inside."""
+        return [group for body in self.inner_bodies() for group in body.param_groups()]
+
+    def inner_bodies(self) -> Iterator[Body]:
+        """The bodies directly inside this one."""
+        stack: list[nn.Module] = list(self.children())[::-1]
+        while stack:
+            module = stack.pop()
+            if isinstance(module, Body):
+                yield module
+            else:
+                stack.extend(list(module.children())[::-1])
+
+    @classmethod
+    def width_multiple(cls, **options: Any) -> int:
+        """Widths have to be multiples of this, given the options (heads, for instance)."""
+        return 1
+
+
+def real_positions(lengths: Tensor, length: int) -> Tensor:
+    """Mask (B, T), true at the tokens before `lengths` (B,)."""
+    return torch.arange(length, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def state_tensors(state: State) -> Iterator[Tensor]:
+    """The tensors of a state, in order."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from state_tensors(value)
+    elif isinstance(state, tuple | list):
+        for value in state:
+            yield from state_tensors(value)

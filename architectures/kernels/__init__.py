@@ -1,0 +1,1 @@
+"""The operations that decide speed: plain PyTorch references, for any device and dtype."""

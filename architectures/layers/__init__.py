@@ -1,0 +1,1 @@
+"""What architectures are built from: bodies and modules that are not registered themselves."""

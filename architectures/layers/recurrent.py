@@ -1,0 +1,209 @@
+"""torch's recurrent layers as a body: stacked, one cell a layer, no residual and no norm.
+
+torch.nn.RNN, LSTM and GRU are wrapped, and not rewritten, so that oneDNN and cuDNN are taken
+where they are available.
+
+B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there are two).
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from architectures.body import Body, State, real_positions
+from architectures.layers.bidirectional import refuse_state
+from architectures.layers.checks import (
+    check_at_least,
+    check_choice,
+    check_divides,
+    check_dropout,
+)
+
+CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
+GATES: dict[CellName, int] = {"rnn": 1, "lstm": 4, "gru": 3}
+INITIALISATIONS = ("default", "orthogonal", "identity")
+ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
+IDENTITY_INPUT_STD = 1e-3  # Le et al. 2015, section 4: non-recurrent weights
+
+
+class RecurrentStack(Body):
+    """L stacked layers of one cell. State: h (B, L, D), and for the LSTM the pair (h, c).
+
+    With two directions the layers of a state alternate, forward and backward: (B, 2L, D/2).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        cell: CellName,
+        *,
+        layers: int = 1,
+        dropout: float = 0.0,
+        init: Literal["default", "orthogonal", "identity"] = "default",
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        forget_bias: float = 1.0,
+        learn_initial_state: bool = False,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(width)
+        check_at_least("layers", layers, 1)
+        check_dropout(dropout)
+        check_choice("init", init, INITIALISATIONS)
+        check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        n_directions = 2 if bidirectional else 1
+        check_divides("directions", n_directions, width)
+        hidden = width // n_directions
+        self.causal = not bidirectional
+        self.cell: CellName = cell
+        self.layers = layers
+        # torch warns if a single layer is given a dropout between layers.
+        between = dropout if layers > 1 else 0.0
+        self.recurrence: nn.RNNBase
+        if cell == "rnn":
+            self.recurrence = nn.RNN(
+                width,
+                hidden,
+                layers,
+                nonlinearity=nonlinearity,
+                batch_first=True,
+                dropout=between,
+                bidirectional=bidirectional,
+            )
+        else:
+            layer_class = nn.LSTM if cell == "lstm" else nn.GRU
+            self.recurrence = layer_class(
+                width,
+                hidden,
+                layers,
+                batch_first=True,
+                dropout=between,
+                bidirectional=bidirectional,
+            )
+        initialise(self.recurrence, init)
+        if cell == "lstm":
+            set_forget_bias(self.recurrence, forget_bias)
+        self.initial_state: nn.ParameterList | None = None
+        if learn_initial_state:
+            self.initial_state = nn.ParameterList(
+                torch.zeros(layers * n_directions, hidden)
+                for _ in range(2 if cell == "lstm" else 1)
+            )
+
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Map x (B, T, D) to y (B, T, D)."""
+        if not self.causal:
+            refuse_state(state)
+        self.check_call(x, state, lengths)
+        torch_state = self._torch_state(state, x.shape[0])
+        if lengths is None:
+            y, new_state = self.recurrence(x, torch_state)
+        elif self.causal and x.device.type == "cpu":
+            y, new_state = self._run_in_segments(x, torch_state, lengths)
+        else:
+            packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            packed_y, new_state = self.recurrence(packed, torch_state)
+            y, _ = pad_packed_sequence(packed_y, batch_first=True, total_length=x.shape[1])
+        if isinstance(new_state, tuple):
+            return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
+        return y, new_state.transpose(0, 1)  # (B, L, H)
+
+    def _run_in_segments(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        """Run x (B, T, D) from one length to the next, and keep each row's state at its own.
+
+        On a CPU packing leaves oneDNN and takes 3 to 16 times as long (LSTM, D = 64, T = 128 and
+        512).
+        """
+        x = x.masked_fill(~real_positions(lengths, x.shape[1]).unsqueeze(2), 0.0)
+        outputs: list[Tensor] = []
+        final: tuple[Tensor, ...] = ()
+        start = 0
+        for end in lengths.unique().tolist():
+            y, state = self.recurrence(x[:, start:end], state)
+            outputs.append(y)
+            parts = state if isinstance(state, tuple) else (state,)
+            ends_here = (lengths == end).view(1, -1, 1)
+            kept = final or parts
+            final = tuple(map(torch.where, repeat(ends_here), parts, kept))  # each (L, B, H)
+            start = end
+        y = pad(torch.cat(outputs, dim=1), (0, 0, 0, x.shape[1] - start))  # (B, T, H)
+        return y, final if self.cell == "lstm" else final[0]
+
+    def _torch_state(self, state: State, n_rows: int) -> State:
+        """The state as torch wants it, layers first, (L, B, H)."""
+        if state is None and self.initial_state is None:
+            return None
+        if state is None and self.initial_state is not None:
+            learned = [tensor.expand(n_rows, -1, -1) for tensor in self.initial_state]  # (B, L, H)
+            state = tuple(learned) if self.cell == "lstm" else learned[0]
+        if isinstance(state, tuple) != (self.cell == "lstm"):
+            wanted = "the pair (h, c)" if self.cell == "lstm" else "one tensor h"
+            raise ValueError(f"the state of {self.cell} is {wanted}: pass one that it returned")
+        if isinstance(state, tuple):
+            return tuple(tensor.transpose(0, 1).contiguous() for tensor in state)  # each (L, B, H)
+        return state.transpose(0, 1).contiguous()  # (L, B, H)
+
+    @property
+    def kernel(self) -> str:
+        """What torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
+
+        Not said here: two directions with `lengths` are packed, which on a CPU is torch's loop.
+        """
+        weight = next(self.recurrence.parameters())
+        if weight.is_cuda:
+            return "cudnn" if torch.backends.cudnn.is_acceptable(weight) else "aten"
+        has_onednn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+        takes_weight = weight.device.type == "cpu" and weight.dtype in ONEDNN_DTYPES
+        return "onednn" if self.cell == "lstm" and has_onednn and takes_weight else "aten"
+
+    def flops_per_token(self, length: int) -> float:
+        """2 G H (inputs + H) for each of L layers and each direction; G gates."""
+        directions = 1 if self.causal else 2
+        hidden = self.width // directions
+        per_layer = 2.0 * GATES[self.cell] * hidden * (self.width + hidden)
+        return self.layers * directions * per_layer
+
+
+@torch.no_grad()
+def initialise(recurrence: nn.RNNBase, init: str) -> None:
+    """Set the weights as the option says, gate by gate. "default" is torch's uniform.
+
+    "orthogonal": Saxe et al. 2014, https://arxiv.org/abs/1312.6120, section 3.
+    "identity": Le et al. 2015, https://arxiv.org/abs/1504.00941, section 3: recurrent matrix I and
+    biases 0, input weights small.
+    """
+    if init == "default":
+        return
+    hidden = recurrence.hidden_size
+    for name, parameter in recurrence.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in torch.split(parameter, hidden):
+                if init == "orthogonal":
+                    nn.init.orthogonal_(gate)
+                else:
+                    nn.init.eye_(gate)
+        elif init == "identity" and name.startswith("bias"):
+            nn.init.zeros_(parameter)
+        elif init == "identity":
+            nn.init.normal_(parameter, std=IDENTITY_INPUT_STD)
+
+
+@torch.no_grad()
+def set_forget_bias(recurrence: nn.RNNBase, forget_bias: float) -> None:
+    """Set the LSTM's forget bias: Gers et al. 2000, https://doi.org/10.1162/089976600300015015.
+
+    torch adds two biases to each gate, ordered input, forget, cell, output: their sum is set.
+    """
+    hidden = recurrence.hidden_size
+    for name, parameter in recurrence.named_parameters():
+        if name.startswith("bias_ih"):
+            parameter[hidden : 2 * hidden] = forget_bias
+        elif name.startswith("bias_hh"):
+            parameter[hidden : 2 * hidden] = 0.0

@@ -1,0 +1,260 @@
+"""The command line. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.records.store import Store
+    from bench.spec import Run
+    from bench.study import Study
+
+app = typer.Typer(
+    help="Which sequence architecture at this length, on this hardware, for this kind of task?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
+
+
+class TableFormat(enum.StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+class Listed(enum.StrEnum):
+    """What can be listed."""
+
+    architectures = "architectures"
+    tasks = "tasks"
+
+
+@app.command("list")
+def list_(what: Annotated[Listed, typer.Argument()]) -> None:
+    """Print what can be named in a study, a line each."""
+    from bench.listing import descriptions
+
+    found = descriptions(what.value)
+    width = max(map(len, found))
+    for name, description in found.items():
+        print(f"{name:{width}}  {description}")
+
+
+@app.command()
+def doctor() -> None:
+    """Print what is installed and which kernel every architecture takes on this machine."""
+    from bench.doctor import report
+
+    print(report())
+
+
+@app.command()
+def sweep(
+    study: StudyArgument,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="cells that train at once; default: one per core")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+) -> None:
+    """Run the cells of a study that have no row yet."""
+    from bench.launch import sweep as sweeping
+
+    loaded, store = _open(study)
+    planned = sweeping.plan(loaded, store)
+    if dry_run or planned.missing:
+        from bench.catalogue import check
+
+        check([*planned.train, *planned.measure])
+    if dry_run:
+        for run in (*planned.train, *planned.measure):
+            print(f"{run.id}  {run.purpose:7}  {run}")
+        print(f"{planned.missing} cells to run, {planned.done} done")
+        return
+    _run(loaded.name, store, planned, workers)
+
+
+@app.command()
+def run(
+    architecture: Annotated[str, typer.Option("--architecture", "-a")],
+    task: Annotated[str, typer.Option("--task", "-t")],
+    length: Annotated[int, typer.Option("--length", "-l", help="tokens")],
+    seed: Annotated[int, typer.Option()] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="training.steps=200, architecture.layers=3, ..."
+        ),
+    ] = None,
+    into: Annotated[Path, typer.Option(help="the folder whose rows/ gets the row")] = Path(
+        "results/local/runs"
+    ),
+    again: Annotated[bool, typer.Option("--again", help="even if there is a row")] = False,
+) -> None:
+    """Run one cell and print its row."""
+    from bench.catalogue import check
+    from bench.launch import sweep as sweeping
+    from bench.records.store import Store
+    from bench.study import one_run
+
+    cell = one_run(architecture, task, length, seed, settings or [])
+    check([cell])
+    store = Store(into)
+    if again:
+        store.remove({cell.id})
+    trains = cell.purpose == "train"
+    if cell.id not in store.ids():
+        planned = sweeping.Plan((cell,) if trains else (), () if trains else (cell,), 0)
+        _run(into.name, store, planned, 1)
+    _show(store, cell)
+
+
+@app.command()
+def table(
+    study: StudyArgument,
+    format_: Annotated[TableFormat, typer.Option("--format", "-f")] = TableFormat.md,
+) -> None:
+    """Print the results, failures and missing cells included."""
+    from bench.records.expected import complete
+    from bench.records.table import render
+
+    loaded, store = _open(study)
+    sys.stdout.buffer.write(render(complete(loaded, store), format_.value))
+
+
+@app.command()
+def leaderboard(
+    study: StudyArgument,
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; exit 1 if it is stale")
+    ] = False,
+) -> None:
+    """Write LEADERBOARD.md and leaderboard.csv beside the study."""
+    from bench.report import leaderboard as board
+
+    loaded, store = _open(study)
+    if check:
+        stale = board.check(loaded, store)
+        for path in stale:
+            print(f"stale: {path}")
+        raise typer.Exit(1 if stale else 0)
+    for path in board.write(loaded, store):
+        print(path)
+
+
+@app.command()
+def report(
+    study: StudyArgument,
+    out: Annotated[Path | None, typer.Option(help="default: report.html in the study")] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="also write charts/*.svg, *.png")
+    ] = False,
+) -> None:
+    """Write the page: one HTML file that opens from disk, without network."""
+    from bench.report import charts, page
+
+    loaded, store = _open(study)
+    print(page.write(loaded, store, out or loaded.folder / "report.html"))
+    if images:
+        for path in charts.write_images(loaded, store, loaded.folder / "charts"):
+            print(path)
+
+
+@app.command()
+def pack(study: StudyArgument) -> None:
+    """Turn rows/*.json into one rows.parquet."""
+    loaded, store = _open(study)
+    print(f"{store.pack()} rows packed into {loaded.folder / 'rows.parquet'}")
+
+
+@app.command()
+def prune(study: StudyArgument) -> None:
+    """Move rows that the study does not describe to rows.other/."""
+    from bench.records.expected import foreign
+
+    loaded, store = _open(study)
+    print(f"{store.set_aside(foreign(loaded, store))} rows moved to {loaded.folder / 'rows.other'}")
+
+
+@app.command()
+def retry(
+    study: StudyArgument,
+    only: Annotated[
+        str, typer.Option(help="statuses whose rows are dropped, separated by commas")
+    ] = "failed,oom,timeout,diverged",
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Drop the rows of cells that ended badly and run these cells again."""
+    from bench.errors import unknown
+    from bench.records.row import STATUSES
+
+    loaded, store = _open(study)
+    wanted = set(only.split(","))
+    for status in sorted(wanted - set(STATUSES)):
+        raise unknown("status", status, STATUSES)
+    runs = {run.id for run in loaded.runs}
+    dropped = {id_ for id_, status in store.statuses().items() if status in wanted and id_ in runs}
+    print(f"{store.remove(dropped)} rows dropped")
+    sweep(study, workers, False)
+
+
+def main() -> None:
+    """Entry point of `bench`: errors of use are one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _open(folder: Path) -> tuple[Study, Store]:
+    from bench.records.store import Store
+    from bench.study import load
+
+    study = load(folder)
+    return study, Store(study.folder)
+
+
+def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
+    import os
+
+    from bench.launch import sweep as sweeping
+    from bench.launch.progress import Progress
+
+    assert isinstance(planned, sweeping.Plan)
+    n_workers = workers or len(os.sched_getaffinity(0))
+    with Progress(planned.missing, planned.done, n_workers) as progress:
+        try:
+            sweeping.sweep(name, store, planned, n_workers, progress)
+        except KeyboardInterrupt:
+            progress.interrupted()
+            raise typer.Exit(130) from None
+
+
+def _show(store: Store, cell: Run) -> None:
+    """Print the row of a cell; exit 1 if it did not end well."""
+    row = next(store.rows({cell.id}))
+    print(f"{cell}: {row.status}{f' ({row.reason})' if row.reason else ''}")
+    for name, value in row.metrics.items():
+        print(f"  {name} {value:.6g}" if isinstance(value, float) else f"  {name} {value}")
+    print(f"  kernel {row.kernel}\n  row {store.folder / 'rows' / cell.id}.json")
+    if row.log_tail:
+        print(row.log_tail)
+    if row.status != "ok":
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

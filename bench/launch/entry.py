@@ -1,0 +1,141 @@
+"""What a worker process does: one run, or one measurement, and then it ends.
+
+A worker is forked from a server that has imported everything, so that an out-of-memory or a crash
+costs one row and imports are paid once. The heavy imports stand inside the functions because the
+launcher imports this module to name them.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.records.store import Store
+from bench.spec import Run
+
+PRELOAD = ["bench.training.execute", "bench.measure.session", "bench.measure.memory"]
+"""Modules that the server imports before it forks."""
+
+BUSY = 75
+"""Exit code of a worker that finds its run being done by another one (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Plain data that a worker needs."""
+
+    runs: tuple[str, ...]  # JSON
+    study: str
+    folder: Path  # of the rows
+    provenance: dict[str, Any]
+    memory_bytes: int | None = None  # limit on the process's data; None: none
+    rank: int = 0
+    world_size: int = 1
+    port: int = 0  # where the ranks meet
+
+
+def log_file(folder: Path, run_id: str) -> Path:
+    """Where a run's worker prints; its lock is on this file too."""
+    return folder / "work" / f"{run_id}.log"
+
+
+def train(job: Job) -> None:
+    """Train one run and leave its row."""
+    run = _begin(job)
+    from bench.training.execute import execute
+
+    row = execute(run, job.study, {**job.provenance, "world_size": job.world_size})
+    if job.rank == 0:
+        Store(job.folder).write(row)
+    sys.stdout.flush()
+
+
+def measure_memory(job: Job, result: Path) -> None:
+    """Measure one run's peak memory into the file `result`, or leave the row that says why not."""
+    run = _begin(job)
+    from bench.measure import memory
+    from bench.records.files import write_atomically
+    from bench.training.execute import Outcome
+
+    outcome = Outcome(run, job.study, job.provenance)
+    with outcome.recorded():
+        import json
+
+        write_atomically(result, json.dumps(memory.measure(run)).encode())
+    if outcome.status != "ok":
+        Store(job.folder).write(outcome.row())
+
+
+def measure_session(job: Job, memory: dict[str, dict[str, Any]]) -> None:
+    """Measure the throughput of several runs side by side and leave their rows."""
+    _begin(job)
+    from bench.measure import session
+
+    runs = [Run.model_validate_json(text) for text in job.runs]
+    for row in session.measure(runs, job.study, job.provenance, memory):
+        Store(job.folder).write(row)
+
+
+def _begin(job: Job) -> Run:
+    """Set the process up for its first run: log, lock, limits, threads."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
+    _die_with_launcher()
+    run = Run.model_validate_json(job.runs[0])
+    log = log_file(job.folder, run.id)
+    # The log stays open until the process ends, and the lock with it.
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    if job.rank == 0:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os._exit(BUSY)
+        os.ftruncate(descriptor, 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    faulthandler.enable()
+    if job.rank == 0 and run.id in Store(job.folder).ids():
+        os._exit(0)  # another launcher's worker did it since ours looked
+    if job.memory_bytes is not None:
+        limit = _data_bytes() + job.memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if job.world_size > 1:
+        os.environ |= {
+            "RANK": str(job.rank),
+            "LOCAL_RANK": str(job.rank),
+            "WORLD_SIZE": str(job.world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(job.port),
+        }
+    import torch
+
+    torch.set_num_threads(run.resources.threads)
+    return run
+
+
+def _die_with_launcher() -> None:
+    """End this process as soon as its launcher has ended, however that died."""
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+
+    def watch() -> None:
+        launcher.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,73 @@
+"""The steps that are timed and whose memory is measured: plain PyTorch, no trainer around them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from bench.spec import Precision
+from bench.training.execute import Prepared
+from bench.training.optimiser import make_optimiser
+from bench.training.truncated import backward_through_windows, scored_answers
+
+_WHOLE = {"32-true": torch.float32, "64-true": torch.float64, "bf16-true": torch.bfloat16}
+_MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class TrainingStep:
+    """Forward, backward, clipping and optimiser on one batch, the same one each time."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.training = prepared.run.training
+        self.task = prepared.task
+        self.model = prepared.model.to(_WHOLE.get(self.training.precision, torch.float32))
+        self.batch = prepared.batch()
+        self.optimiser = make_optimiser(self.model, self.training)
+        self.context = _context(self.training.precision, prepared.device)
+
+    def __call__(self) -> None:
+        """One update."""
+        if not self.model.training:
+            self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        with self.context:
+            self._backward()
+        if self.training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm)
+        self.optimiser.step()
+
+    def _backward(self) -> None:
+        batch, window = self.batch, self.training.tbptt_window
+        if window is not None:
+            total = scored_answers(batch)
+            backward_through_windows(
+                self.model, self.task, batch, window, total, lambda loss: loss.backward()
+            )
+            return
+        outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
+        loss, count = self.task.loss(outputs, batch.targets)
+        (loss / count).backward()
+
+
+class InferenceStep:
+    """The parallel forward pass on one batch, without gradient."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        precision = prepared.run.training.precision
+        self.model = prepared.model.to(_WHOLE.get(precision, torch.float32))
+        self.batch = prepared.batch()
+        self.context = _context(precision, prepared.device)
+
+    def __call__(self) -> None:
+        """One pass."""
+        if self.model.training:
+            self.model.eval()
+        with torch.no_grad(), self.context:
+            self.model(self.batch.inputs, lengths=self.batch.lengths)
+
+
+def _context(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    dtype = _MIXED.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -1,0 +1,117 @@
+"""Rows against the study that asks for them: which are missing, and which it does not describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.records.store import Store
+from bench.records.tidy import normalise, run_values
+from bench.spec import Run, parse_run
+from bench.study import Study
+
+MISSING = "missing"  # the status of a run that has no row
+N_SHOWN_DIFFERENCES = 3
+
+
+def complete(study: Study, store: Store) -> pd.DataFrame:
+    """The tidy table of a study: one line per run, in the study's order, missing ones too.
+
+    Raises:
+        UserError: a row is of no run of the study, or one label names two architectures.
+    """
+    runs = {run.id: run for run in study.runs}
+    frame = store.frame()
+    if foreign := sorted(set(frame["id"]) - runs.keys()):
+        raise _foreign(foreign, runs, study, store)
+    return with_missing(frame, study, runs)
+
+
+def with_missing(
+    frame: pd.DataFrame, study: Study, runs: Mapping[str, Run] | None = None
+) -> pd.DataFrame:
+    """`frame` with a line of status `missing` for every run of the study that it does not have.
+
+    Labels are the study's: a row keeps those it was run under, and they are not part of its id.
+    """
+    runs = runs or {run.id: run for run in study.runs}
+    _check_labels(runs.values())
+    missing = runs.keys() - set(frame["id"])
+    lines = [
+        {"id": row_id, "status": MISSING, **run_values(run)}
+        for row_id, run in runs.items()
+        if row_id in missing
+    ]
+    if lines:
+        both = [part.astype(object) for part in (frame, pd.DataFrame.from_records(lines))]
+        frame = pd.concat(both) if len(frame) else both[1]
+    order = {row_id: index for index, row_id in enumerate(runs)}
+    frame = frame.assign(_order=frame["id"].map(order)).sort_values("_order", kind="stable")
+    frame = frame.drop(columns="_order")
+    ids = frame["id"]
+    frame["architecture"] = ids.map({row_id: str(run.architecture) for row_id, run in runs.items()})
+    frame["task"] = ids.map({row_id: str(run.task) for row_id, run in runs.items()})
+    return normalise(frame)
+
+
+def foreign(study: Study, store: Store) -> set[str]:
+    """The ids of rows that no run of the study has."""
+    return store.ids() - {run.id for run in study.runs}
+
+
+def _check_labels(runs: Iterable[Run]) -> None:
+    """A label is a line in every table: two things under one label would be averaged."""
+    seen: dict[tuple[str, str], object] = {}
+    for run in runs:
+        for kind, choice in (("architecture", run.architecture), ("task", run.task)):
+            identity = (choice.name, choice.options)
+            first = seen.setdefault((kind, str(choice)), identity)
+            if first != identity:
+                raise UserError(
+                    f"the label {str(choice)!r} names two different {kind}s of the study; "
+                    "give each its own `label`"
+                )
+
+
+def _foreign(ids: list[str], runs: Mapping[str, Run], study: Study, store: Store) -> UserError:
+    n = len(ids)
+    count = "1 row" if n == 1 else f"{n} rows"
+    what = f"{store.folder}: {count} of no run of the study, the first {ids[0]}"
+    row = next(store.rows([ids[0]]))
+    given = dict(_flat(_identity(parse_run(row.run, f"row {row.id}: run"))))
+    nearest, differences = "", [""] * (len(given) + 1)
+    for run in runs.values():
+        wanted = dict(_flat(_identity(run)))
+        changed = [
+            f"{key}: {_value(given.get(key))} in the row, {_value(wanted.get(key))} in the study"
+            for key in sorted(given.keys() | wanted.keys())
+            if given.get(key) != wanted.get(key)
+        ]
+        if len(changed) < len(differences) or not nearest:
+            nearest, differences = str(run), changed
+    shown = "; ".join(differences[:N_SHOWN_DIFFERENCES])
+    if (more := len(differences) - N_SHOWN_DIFFERENCES) > 0:
+        shown += f"; and {more} more"
+    return UserError(
+        f"{what}; nearest is {nearest}: {shown or 'the ids are of another seqbench'}; "
+        f"mend the study, or `bench prune {study.folder}` moves them aside"
+    )
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    return run.model_dump(mode="json", exclude={"architecture": {"label"}, "task": {"label"}})
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, prefix if key == "options" else f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(value: object) -> str:
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,191 @@
+"""Rows summarised: one line per task, length and architecture, with seeds and settings decided.
+
+Where several settings were tried, the chosen one has the best mean val score, among those whose
+every seed ended well if there is one; what is reported is the test score at that setting. Speed and
+memory come from the run that measured alone on the machine. Nothing missing is averaged.
+
+task, length, architecture          the cell
+metric, unit, higher_is_better, chance
+score, score_low, score_high        mean test score over seeds; its interval, missing if one seed
+n_seeds, n_wanted                   seeds that have a score, and seeds asked for
+setting, learning_rate              the chosen ones
+n_settings, learning_rate_low, learning_rate_high       tried
+train_tokens_per_s, infer_tokens_per_s, each with _low and _high; peak_bytes
+parameters, state_bytes
+kernel, precision, accelerator, hardware                of the measuring run
+train_kernel, train_precision                           of the training runs
+problems                            what did not end well at the chosen setting: `1 oom, 2 missing`
+other_problems                      at other settings
+measure_problems                    when measuring
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.records.bootstrap import interval
+from bench.records.tidy import SPEEDS
+
+CELL = ["task", "length", "architecture"]
+MEASURED = [
+    *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
+    "peak_bytes",
+]
+HOST = ["kernel", "precision", "accelerator", "hardware"]
+NO_SCORE = "without score"
+COLUMNS = [
+    *CELL,
+    *("metric", "unit", "higher_is_better", "chance"),
+    *("score", "score_low", "score_high", "n_seeds", "n_wanted"),
+    *("setting", "learning_rate", "n_settings", "learning_rate_low", "learning_rate_high"),
+    *MEASURED,
+    *("parameters", "state_bytes"),
+    *HOST,
+    *("train_kernel", "train_precision"),
+    *("problems", "other_problems", "measure_problems"),
+]
+Frame = pd.DataFrame
+
+
+def lines_of(cells: Frame) -> list[dict[str, Any]]:
+    """The lines of a summary as mappings."""
+    return [{str(name): value for name, value in line.items()} for line in cells.to_dict("records")]
+
+
+def summarise(frame: Frame) -> Frame:
+    """One line per cell, in the order of the frame's tasks and architectures, lengths ascending."""
+    tasks, architectures = (list(dict.fromkeys(frame[name])) for name in ("task", "architecture"))
+    frame = frame.assign(
+        task=pd.Categorical(frame["task"], tasks),
+        architecture=pd.Categorical(frame["architecture"], architectures),
+    )
+    cells = frame[CELL].drop_duplicates().set_index(CELL).sort_index()
+    trained = frame[frame["purpose"] == "train"]
+    parts = [_meaning(frame), _scores(trained), _speeds(frame)]
+    for part in parts:
+        cells = cells.join(part)
+    for name in ("parameters", "state_bytes"):
+        cells[name] = cells[name].fillna(cells.pop(f"measured_{name}"))
+    counts = ["n_seeds", "n_wanted", "n_settings"]
+    cells[counts] = cells[counts].fillna(0).astype("int64")
+    problems = ["problems", "other_problems", "measure_problems"]
+    cells[problems] = cells[problems].fillna("")
+    return cells.reset_index()[COLUMNS].assign(
+        task=lambda cells: cells["task"].astype("str"),
+        architecture=lambda cells: cells["architecture"].astype("str"),
+    )
+
+
+def _meaning(frame: Frame) -> Frame:
+    """What the score means, from whichever row of the cell or else of the task can say it."""
+    names = ["metric", "unit", "higher_is_better", "chance"]
+    by_cell = frame.groupby(CELL, observed=True)[names].first()
+    by_length = frame.groupby(CELL[:2], observed=True)[names].first()
+    by_task = frame.groupby("task", observed=True)[names[:3]].first()
+    found = by_cell.join(by_length.add_suffix("_of_length")).join(by_task.add_suffix("_of_task"))
+    for name in names:
+        found[name] = found[name].fillna(found[f"{name}_of_length"])
+        if name != "chance":  # which may depend on the length
+            found[name] = found[name].fillna(found[f"{name}_of_task"])
+    return found[names]
+
+
+def _scores(trained: Frame) -> Frame:
+    """The chosen setting of every cell and what came out at it."""
+    scored = (trained["status"] == "ok") & trained["test_score"].notna()
+    trained = trained.assign(
+        scored=scored,
+        outcome=trained["status"].where(scored | (trained["status"] != "ok"), NO_SCORE),
+        val_score=trained["val_score"].where(scored),
+        test_score=trained["test_score"].where(scored),
+    )
+    groups = trained.groupby([*CELL, "setting"], observed=True, sort=True)
+    settings = groups.agg(
+        n_wanted=("seed", "nunique"),
+        n_seeds=("scored", "sum"),
+        val=("val_score", "mean"),
+        n_val=("val_score", "count"),
+        score=("test_score", "mean"),
+        learning_rate=("learning_rate", "first"),
+        higher=("higher_is_better", "first"),
+        parameters=("parameters", "first"),
+        state_bytes=("state_bytes", "first"),
+        train_kernel=("kernel", "first"),
+        train_precision=("precision", "first"),
+    ).reset_index()
+    sign = np.where(settings["higher"].fillna(True).astype(bool), -1.0, 1.0)
+    settings["loss"] = settings["val"].where(settings["n_val"] == settings["n_seeds"]) * sign
+    settings["complete"] = settings["n_seeds"] == settings["n_wanted"]
+    settings = settings.sort_values(
+        [*CELL, "complete", "n_seeds", "loss", "learning_rate", "setting"],
+        ascending=[True, True, True, False, False, True, True, True],
+        kind="stable",
+    )
+    chosen = settings.drop_duplicates(CELL).set_index(CELL)
+    tried = settings.groupby(CELL, observed=True)
+    chosen["n_settings"] = tried["setting"].nunique()
+    chosen["learning_rate_low"] = tried["learning_rate"].min()
+    chosen["learning_rate_high"] = tried["learning_rate"].max()
+    chosen = chosen.drop(columns=["val", "n_val", "higher", "loss", "complete"])
+    return _with_intervals(_with_problems(chosen, trained), trained)
+
+
+def _with_intervals(chosen: Frame, trained: Frame) -> Frame:
+    """`score_low` and `score_high`, where at least two seeds have a score."""
+    keys = [*CELL, "setting"]
+    values = trained[trained["scored"]].sort_values([*keys, "seed", "id"])
+    picked = values.merge(chosen.reset_index()[keys], on=keys)
+    chosen["score_low"] = chosen["score_high"] = np.nan
+    sizes = picked.groupby(CELL, observed=True)["test_score"].transform("size")
+    for n_seeds in sorted(set(sizes) - {0, 1}):
+        part = picked[sizes == n_seeds]
+        ends = interval(part["test_score"].to_numpy(dtype=float).reshape(-1, n_seeds))
+        cells = pd.MultiIndex.from_frame(part[CELL].iloc[::n_seeds])
+        for name, end in zip(("score_low", "score_high"), ends, strict=True):
+            chosen.loc[cells, name] = end
+    return chosen
+
+
+def _with_problems(chosen: Frame, trained: Frame) -> Frame:
+    bad = trained[trained["outcome"] != "ok"]
+    setting = bad[CELL].merge(chosen["setting"].reset_index(), on=CELL, how="left")["setting"]
+    at_chosen = bad["setting"].to_numpy() == setting.to_numpy()
+    chosen["problems"] = _counted(bad[at_chosen], "outcome")
+    chosen["other_problems"] = _counted(bad[~at_chosen], "outcome")
+    return chosen
+
+
+def _counted(bad: Frame, column: str) -> Any:
+    """`1 oom, 2 missing` by cell."""
+    counts = bad.groupby([*CELL, column], observed=True).size().reset_index(name="n")
+    texts = counts["n"].astype(str) + " " + counts[column].astype(str)
+    return texts.groupby([counts[name] for name in CELL], observed=True).agg(", ".join)
+
+
+def _speeds(frame: Frame) -> Frame:
+    """One measuring run per cell: on the machine and at the precision that most cells have."""
+    has_measured = frame[[*SPEEDS, "peak_bytes"]].notna().any(axis=1) & (frame["status"] == "ok")
+    good = frame[has_measured]
+    common = {
+        name: good[name].map(good[name].value_counts()).astype("float64").fillna(0)
+        for name in ("hardware", "precision")
+    }
+    good = good.assign(
+        training=good["purpose"] == "train",
+        rarity=-common["hardware"],
+        odd_precision=-common["precision"],
+    )
+    good = good.sort_values(
+        [*CELL, "training", "rarity", "odd_precision", "seed", "id"], kind="stable"
+    )
+    first = good.drop_duplicates(CELL).set_index(CELL)
+    by_cell = first[[*MEASURED, *HOST]]
+    extra = frame.groupby(CELL, observed=True)[["parameters", "state_bytes"]].first()
+    bad = frame[(frame["purpose"] == "measure") & ~has_measured]
+    outcome = bad["status"].where(bad["status"] != "ok", NO_SCORE)
+    problems = _counted(bad.assign(outcome=outcome), "outcome").rename("measure_problems")
+    found = by_cell.join(extra.add_prefix("measured_"), how="outer")
+    return found.join(problems, how="left")

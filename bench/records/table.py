@@ -1,0 +1,102 @@
+"""The table of a study: for the terminal one line per cell, for programs one line per run."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, Literal, TypeAlias, get_args
+
+import pandas as pd
+
+from bench.errors import unknown
+from bench.records.expected import MISSING, complete, foreign, with_missing
+from bench.records.markdown import bytes_text, count, escape, number, table, with_interval
+from bench.records.summary import lines_of, summarise
+from bench.records.tidy import tidy
+
+__all__ = ["Format", "complete", "foreign", "render", "tidy", "with_missing"]
+
+Format: TypeAlias = Literal["md", "csv", "json", "parquet"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+HEADINGS = (
+    *("length", "architecture", "score", "seeds", "chance"),
+    *("train tokens/s", "infer tokens/s", "peak MiB", "parameters", "state bytes"),
+    *("kernel", "problems"),
+)
+
+
+def render(frame: pd.DataFrame, format: Format) -> bytes:  # noqa: A002 (what it is)
+    """The table as text in UTF-8, or as Parquet. Equal rows give equal bytes.
+
+    md is for people: seeds are grouped and the setting is the one that val chose. The others are
+    the whole tidy table.
+    """
+    if format == "md":
+        return _markdown(frame).encode()
+    if format == "csv":
+        return frame.to_csv(index=False, lineterminator="\n").encode()
+    if format == "json":
+        plain = frame.astype(object).where(frame.notna(), None)
+        lines = (json.dumps(line, allow_nan=False) for line in plain.to_dict("records"))
+        return "[{}]\n".format(",\n ".join(lines)).encode()
+    if format == "parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False, compression="zstd")
+        return buffer.getvalue()
+    raise unknown("format", format, FORMATS)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    if frame.empty:
+        return "no rows\n"
+    parts = []
+    for task, cells in summarise(frame).groupby("task", sort=False):
+        lines = [_line(cell) for cell in lines_of(cells)]
+        parts.append(
+            f"{_title(str(task), cells)}\n\n{table(HEADINGS, lines, right=(0, *range(3, 10)))}"
+        )
+    parts.append(tally(frame))
+    return "\n".join(parts)
+
+
+def _title(task: str, cells: pd.DataFrame) -> str:
+    """`### parity: accuracy, higher is better`."""
+    metric, higher = cells["metric"].iloc[0], cells["higher_is_better"].iloc[0]
+    if pd.isna(metric):
+        return f"### {escape(task)}"
+    better = "" if pd.isna(higher) else f", {'higher' if higher else 'lower'} is better"
+    return f"### {escape(task)}: {escape(str(metric))}{better}"
+
+
+def _line(cell: dict[str, Any]) -> list[str]:
+    problems = [str(cell["problems"])]
+    problems += [f"{cell[name]} {what}" for name, what in _OTHER_PROBLEMS if cell[name]]
+    return [
+        count(cell["length"]),
+        escape(str(cell["architecture"])),
+        with_interval(cell["score"], cell["score_low"], cell["score_high"]),
+        f"{cell['n_seeds']}/{cell['n_wanted']}" if cell["n_wanted"] else "",
+        number(cell["chance"]),
+        count(cell["train_tokens_per_s"], 3),
+        count(cell["infer_tokens_per_s"], 3),
+        bytes_text(cell["peak_bytes"]),
+        count(cell["parameters"]),
+        count(cell["state_bytes"]),
+        escape(_first_text(cell["kernel"], cell["train_kernel"])),
+        escape("; ".join(filter(None, problems))),
+    ]
+
+
+_OTHER_PROBLEMS = (("other_problems", "at other settings"), ("measure_problems", "in measuring"))
+
+
+def _first_text(*values: object) -> str:
+    return next((value for value in values if isinstance(value, str)), "")
+
+
+def tally(frame: pd.DataFrame) -> str:
+    """`42 runs: 38 ok, 1 oom, 3 missing`."""
+    counts = frame["status"].value_counts()
+    order = sorted(counts.index, key=lambda status: (status != "ok", status == MISSING, status))
+    parts = ", ".join(f"{counts[status]} {status}" for status in order)
+    return f"{len(frame)} run{'' if len(frame) == 1 else 's'}: {parts}\n"

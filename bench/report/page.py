@@ -1,0 +1,271 @@
+"""`report.html`: the whole study on one page that opens from disk and loads nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from bench.records import files
+from bench.records.expected import complete
+from bench.records.markdown import bytes_text, count, finite, with_interval
+from bench.records.store import Store
+from bench.records.summary import lines_of, summarise
+from bench.records.table import tally
+from bench.report import charts, statistics
+from bench.report.origin import origin
+from bench.report.palette import Look, looks
+from bench.report.points import QUANTITIES, SCORE, Quantity, curves
+from bench.study import Study
+
+FOLDER = Path(__file__).parent
+N_REASONS = 200  # listed; all are in `bench table --format csv`
+COLUMNS = (
+    ("task", False),
+    ("length", True),
+    ("architecture", False),
+    ("rank", True),
+    ("test score", True),
+    ("seeds", True),
+    ("train tokens/s", True),
+    ("infer tokens/s", True),
+    ("peak MiB", True),
+    ("state bytes", True),
+    ("parameters", True),
+    ("settings", True),
+    ("kernel", False),
+    ("precision", False),
+    ("problems", False),
+)
+SENTENCE_COLUMNS = ("settings", "kernel", "precision")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: what is read, and what it is sorted by."""
+
+    text: str
+    key: float | str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart's place on the page."""
+
+    id: str
+    title: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One task."""
+
+    task: str
+    meaning: str
+    figures: list[Figure]
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who leads at one length of one task: all that the seeds cannot tell from the best."""
+
+    length: int
+    names: list[str]
+    score: str
+    fastest: str
+
+
+def write(study: Study, store: Store, path: Path) -> Path:
+    """Write the page; equal rows give equal bytes."""
+    files.write_atomically(path, render(study, store).encode())
+    return path
+
+
+def render(study: Study, store: Store) -> str:
+    """The page as HTML."""
+    frame = complete(study, store)
+    cells = statistics.with_ranks(summarise(frame))
+    drawn = looks(list(dict.fromkeys(cells["architecture"])))
+    specs: dict[str, charts.Spec] = {}
+    tasks = [str(task) for task in dict.fromkeys(cells["task"])]
+    sections = [_section(task, frame, cells, store, drawn, specs) for task in tasks]
+    lines = [_line(cell) for cell in lines_of(cells)]
+    kept, alike = _worth_a_column(lines)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=study.title,
+        question=study.question,
+        tally=tally(frame).strip(),
+        leaders={task: _leaders(cells[cells["task"] == task]) for task in tasks},
+        reasons=_reasons(frame),
+        looks=drawn,
+        sections=sections,
+        overall=statistics.overall(cells) if (cells["n_wanted"] > 0).any() else [],
+        columns=[COLUMNS[index] for index in kept],
+        alike=[f"{COLUMNS[index][0]} {lines[0][index].text}" for index in alike],
+        lines=[(line[2].text, [line[index] for index in kept]) for line in lines],
+        origin=origin(frame),
+        data=embedded({"specs": specs}),
+        library=_library(),
+        script=(FOLDER / "page.js").read_text(encoding="utf-8"),
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+    )
+
+
+def embedded(data: object) -> str:
+    """JSON that no string in it can break out of a script element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed, from the package that also draws the images."""
+    import vl_convert
+
+    snippet: Any = None  # that of vl_convert itself, which its stub does not know
+    return str(vl_convert.javascript_bundle(snippet)).replace("</script", "<\\/script")
+
+
+def _section(
+    task: str,
+    frame: pd.DataFrame,
+    cells: pd.DataFrame,
+    store: Store,
+    drawn: list[Look],
+    specs: dict[str, charts.Spec],
+) -> Section:
+    """One task's figures; their specifications go into `specs`."""
+    cells, frame = cells[cells["task"] == task], frame[frame["task"] == task]
+    metric, higher = (cells[name].dropna() for name in ("metric", "higher_is_better"))
+    meaning = ""
+    if len(metric):
+        direction = f", {'higher' if higher.iloc[0] else 'lower'} is better" if len(higher) else ""
+        meaning = f"{metric.iloc[0]}{direction}"
+    figures = []
+    for quantity in QUANTITIES:
+        chart = charts.against_length(cells, quantity, drawn)
+        if chart is not None:
+            title = _figure_title(quantity, metric)
+            figures.append(Figure(f"chart-{len(specs)}", title, quantity.note))
+            specs[figures[-1].id] = charts.for_page(chart, drawn)
+    name, length, found = curves(frame, cells, store)
+    if found:
+        note = f"every seed at length {length:,}, at the setting that val chose"
+        figures.append(
+            Figure(f"chart-{len(specs)}", f"Learning curves: {name.replace('_', ' ')}", note)
+        )
+        specs[figures[-1].id] = charts.for_page(charts.learning_curves(found, drawn), drawn)
+    return Section(task, meaning, figures)
+
+
+def _figure_title(quantity: Quantity, metric: pd.Series[Any]) -> str:
+    return f"Test {metric.iloc[0]}" if quantity is SCORE and len(metric) else quantity.title
+
+
+def _leaders(cells: pd.DataFrame) -> list[Leader]:
+    found = []
+    for _, group in cells.groupby("length", sort=True):
+        best = statistics.by_score(group)
+        top = lines_of(best)[0]
+        first = best[best["rank"] == 1]
+        names = list(first["architecture"]) if len(first) else []
+        fast = group[group["train_tokens_per_s"].notna()]
+        fastest = ""
+        if len(fast):
+            quickest = lines_of(fast.loc[[fast["train_tokens_per_s"].idxmax()]])[0]
+            fastest = f"{quickest['architecture']} ({count(quickest['train_tokens_per_s'], 3)})"
+            if statistics.kernel_class(quickest["kernel"]) == "reference":
+                fastest += " †"
+        found.append(Leader(int(top["length"]), names, _sure(top, names), fastest))
+    return found
+
+
+def _sure(top: dict[str, Any], names: list[str]) -> str:
+    """The best score, and how sure it is."""
+    if pd.isna(top["score"]):
+        return "nothing trained" if not top["n_wanted"] else "no score"
+    text = with_interval(top["score"], top["score_low"], top["score_high"])
+    if not names:
+        return f"best {text}: {top['architecture']}, from one seed, so not ranked"
+    return text
+
+
+def _reasons(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Runs without an answer, those of one cell and outcome as one."""
+    bad = frame[frame["status"] != "ok"].assign(reason=lambda rows: rows["reason"].fillna(""))
+    keys = ["status", "architecture", "task", "length", "purpose", "reason"]
+    counts = bad.groupby(keys, sort=False, dropna=False).size().reset_index(name="n")
+    return lines_of(counts.sort_values("status", kind="stable").head(N_REASONS))
+
+
+def _line(cell: dict[str, Any]) -> list[Cell]:
+    reference = " †" if statistics.kernel_class(cell["kernel"]) == "reference" else ""
+    problems = "; ".join(
+        f"{cell[name]}{what}"
+        for name, what in (
+            ("problems", ""),
+            ("other_problems", " at other settings"),
+            ("measure_problems", " in measuring"),
+        )
+        if cell[name]
+    )
+    score = with_interval(cell["score"], cell["score_low"], cell["score_high"])
+    seeds = f"{cell['n_seeds']}/{cell['n_wanted']}" if cell["n_wanted"] else ""
+    kernel = cell["kernel"] if isinstance(cell["kernel"], str) else cell["train_kernel"]
+    precision = cell["precision"] if isinstance(cell["precision"], str) else cell["train_precision"]
+    speeds = [
+        _numeric(cell[name], f"{count(cell[name], 3)}{reference}")
+        for name in ("train_tokens_per_s", "infer_tokens_per_s")
+    ]
+    return [
+        Cell(cell["task"], cell["task"]),
+        _numeric(cell["length"], count(cell["length"])),
+        Cell(cell["architecture"], cell["architecture"]),
+        _numeric(cell["rank"], count(cell["rank"])),
+        _numeric(cell["score"], score),
+        _numeric(cell["n_seeds"], seeds),
+        *speeds,
+        _numeric(cell["peak_bytes"], bytes_text(cell["peak_bytes"])),
+        _numeric(cell["state_bytes"], count(cell["state_bytes"])),
+        _numeric(cell["parameters"], count(cell["parameters"])),
+        _numeric(cell["n_settings"], str(cell["n_settings"] or "")),
+        _worded(kernel),
+        _worded(precision),
+        Cell(problems, problems),
+    ]
+
+
+def _worth_a_column(lines: list[list[Cell]]) -> tuple[list[int], list[int]]:
+    """Columns to show, and those to put in a sentence because all cells are alike."""
+    kept, alike = [], []
+    for index, (name, _) in enumerate(COLUMNS):
+        texts = {line[index].text for line in lines}
+        if len(texts) == 1 and name in SENTENCE_COLUMNS:
+            alike.append(index)
+        elif texts != {""}:
+            kept.append(index)
+    return kept, alike
+
+
+def _numeric(value: object, text: str) -> Cell:
+    known = finite(value)
+    return Cell("") if known is None else Cell(text, known)
+
+
+def _worded(value: object) -> Cell:
+    return Cell(value, value) if isinstance(value, str) else Cell("")

@@ -1,0 +1,121 @@
+"""What the charts draw, as plain data: points of the cells, marks of the failures, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.records.markdown import MIB, bytes_text, count, finite, number, with_interval
+from bench.records.store import Store
+from bench.records.summary import lines_of
+from bench.report.statistics import kernel_class
+
+Point = dict[str, Any]
+MARK_STEP_PX = 13
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something drawn against length."""
+
+    column: str
+    title: str
+    note: str
+    logarithmic: bool
+    unit_size: float = 1.0  # values are divided by it
+
+
+SCORE = Quantity(
+    "score", "Score", "mean over seeds, band: 95% interval; dotted: chance; ×: no score", False
+)
+_MARKS = "dashed: plain PyTorch kernel; ×: no measurement"
+TRAIN_SPEED = Quantity("train_tokens_per_s", "Training speed", f"tokens/s; {_MARKS}", True)
+INFER_SPEED = Quantity("infer_tokens_per_s", "Inference speed", f"tokens/s; {_MARKS}", True)
+MEMORY = Quantity("peak_bytes", "Peak memory", f"MiB; {_MARKS}", True, MIB)
+QUANTITIES = (SCORE, TRAIN_SPEED, INFER_SPEED, MEMORY)
+
+
+def points(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
+    """The cells of one task that have a value."""
+    return [
+        {
+            "architecture": cell["architecture"],
+            "length": cell["length"],
+            "value": float(cell[quantity.column]) / quantity.unit_size,
+            "low": finite(cell.get(f"{quantity.column}_low")),
+            "high": finite(cell.get(f"{quantity.column}_high")),
+            "text": _text(cell, quantity),
+            "kernel": cell["kernel"] if isinstance(cell["kernel"], str) else "unknown",
+            "reference": quantity is not SCORE and kernel_class(cell["kernel"]) == "reference",
+            "seeds": f"{cell['n_seeds']} of {cell['n_wanted']}",
+        }
+        for cell in lines_of(cells[cells[quantity.column].notna()])
+        if not quantity.logarithmic or cell[quantity.column] > 0
+    ]
+
+
+def failures(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
+    """The cells without a value that somebody asked for, stacked where they share a length."""
+    column = "problems" if quantity is SCORE else "measure_problems"
+    absent = cells[cells[quantity.column].isna() & (cells[column] != "")]
+    return [
+        {
+            "architecture": cell["architecture"],
+            "length": cell["length"],
+            "text": cell[column],
+            "slot": MARK_STEP_PX * (index + 0.5),
+        }
+        for _, group in absent.groupby("length", sort=True)
+        for index, cell in enumerate(lines_of(group))
+    ]
+
+
+def chance(cells: pd.DataFrame) -> list[Point]:
+    """The chance level at every length."""
+    known = cells[cells["chance"].notna()].drop_duplicates("length").sort_values("length")
+    return [{"length": cell["length"], "value": float(cell["chance"])} for cell in lines_of(known)]
+
+
+def curves(frame: pd.DataFrame, cells: pd.DataFrame, store: Store) -> tuple[str, int, list[Point]]:
+    """Learning curves of one task at its longest length with a score: their name, length, points.
+
+    Of every seed at the chosen setting: rows are parsed for this, so only these.
+    """
+    scored = cells[cells["score"].notna()]
+    if scored.empty:
+        return "", 0, []
+    length = int(scored["length"].max())
+    chosen = scored[scored["length"] == length][["task", "length", "architecture", "setting"]]
+    ran = frame[(frame["purpose"] == "train") & (frame["status"] == "ok")]
+    ran = ran.merge(chosen, on=list(chosen.columns))
+    rows = {row.id: row for row in store.rows(ran["id"].tolist())}
+    names = {name for row in rows.values() for name in row.curves}
+    metric = scored["metric"].dropna()
+    wanted = ["val_score", *(f"val_{one}" for one in metric[:1]), "val_loss", "train_loss"]
+    name = next((name for name in [*wanted, *sorted(names)] if name in names), "")
+    lines = ran[["id", "architecture", "seed"]].itertuples(index=False)
+    found = [
+        {"architecture": architecture, "seed": int(seed), "step": step, "value": value}
+        for row_id, architecture, seed in lines
+        for step, value in _known(rows[row_id].curves.get(name, []))
+    ]
+    return name, length, found
+
+
+def _known(curve: list[tuple[float, float | None]]) -> Iterator[tuple[float, float]]:
+    for step, value in curve:
+        if value is not None:
+            yield step, value
+
+
+def _text(cell: dict[str, Any], quantity: Quantity) -> str:
+    if quantity is SCORE:
+        if pd.isna(cell["score_low"]):
+            return f"{number(cell['score'])} (one seed: no interval)"
+        return with_interval(cell["score"], cell["score_low"], cell["score_high"])
+    if quantity is MEMORY:
+        return f"{bytes_text(cell['peak_bytes'])} MiB"
+    return f"{count(cell[quantity.column], 3)} tokens/s"

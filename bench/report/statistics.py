@@ -1,0 +1,106 @@
+"""What rows allow to say: ranks with ties, and a mean rank only where nothing is missing.
+
+Intervals over seeds are those of `bench.records.bootstrap`, settings those that val chose
+(`bench.records.summary`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bench.records.summary import lines_of
+
+Frame = pd.DataFrame
+
+
+def with_ranks(cells: Frame) -> Frame:
+    """The cells with a `rank` inside their task and length.
+
+    It is one more than the number of architectures that are clearly better: whose whole interval is
+    on the better side of this one's. So architectures that the seeds cannot tell apart share a
+    rank. Without an interval (one seed, or no score) nothing can be told, and there is no rank.
+    """
+    ranks = pd.Series(pd.NA, index=cells.index, dtype="Int64")
+    for _, group in cells.groupby(["task", "length"], sort=False):
+        known = group[group["score_low"].notna()]
+        if known.empty:
+            continue
+        low, high = known["score_low"].to_numpy(), known["score_high"].to_numpy()
+        if _higher_is_better(known):
+            better = low[None, :] > high[:, None]
+        else:
+            better = high[None, :] < low[:, None]
+        ranks[known.index] = 1 + better.sum(axis=1)
+    return cells.assign(rank=ranks)
+
+
+def by_score(cells: Frame) -> Frame:
+    """The cells of one task and length, the best mean first, those without a score last."""
+    ascending = not _higher_is_better(cells)
+    return cells.sort_values("score", ascending=ascending, na_position="last", kind="stable")
+
+
+def _higher_is_better(cells: Frame) -> bool:
+    known = cells["higher_is_better"].dropna()
+    return bool(known.iloc[0]) if len(known) else True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """An architecture's mean rank over all tasks and lengths, or why it has none."""
+
+    architecture: str
+    mean_rank: float | None
+    n_cells: int  # tasks x lengths that were to be trained
+    n_first: int  # in which no other was clearly better
+    refused: str  # empty if there is a mean rank
+
+
+def overall(ranked: Frame) -> list[Overall]:
+    """Every architecture, the lowest mean rank first.
+
+    A mean over what happens to be there flatters who fails where it is hard: it is refused unless
+    every seed of every cell ended well.
+    """
+    trained = ranked[ranked["n_wanted"] > 0]
+    wanted = trained[["task", "length"]].drop_duplicates()
+    found = []
+    for architecture, cells in ranked.groupby("architecture", sort=False):
+        cells = wanted.merge(cells, on=["task", "length"], how="left")
+        refused = next(filter(None, map(_why_refused, lines_of(cells))), "")
+        mean = None if refused or cells.empty else float(cells["rank"].astype(float).mean())
+        found.append(
+            Overall(
+                architecture=str(architecture),
+                mean_rank=mean,
+                n_cells=len(cells),
+                n_first=int((cells["rank"] == 1).sum()),
+                refused=refused,
+            )
+        )
+    return sorted(found, key=lambda one: np.inf if one.mean_rank is None else one.mean_rank)
+
+
+def _why_refused(cell: dict[str, Any]) -> str:
+    where = f"{cell['task']} at {cell['length']}"
+    if pd.isna(cell["n_wanted"]) or not cell["n_wanted"]:
+        return f"{where} is not in the study"
+    if cell["problems"]:
+        return f"{where}: {cell['problems']} of {cell['n_wanted']} seeds"
+    if pd.isna(cell["rank"]):
+        return f"{where}: one seed has no interval, so no rank"
+    return ""
+
+
+KernelClass = Literal["reference", "library", "unknown"]
+
+
+def kernel_class(kernel: object) -> KernelClass:
+    """Plain PyTorch, or a fused implementation that no plain one can be compared with."""
+    if not isinstance(kernel, str) or not kernel:
+        return "unknown"
+    return "reference" if "reference" in kernel else "library"

@@ -1,0 +1,230 @@
+"""A Run as frozen typed data, and its id. Nothing here imports torch.
+
+What the architecture and the task accept is known to `architectures` and `tasks`, and is checked by
+`bench.catalogue` before anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from bench.errors import UserError, from_validation
+
+Instrument: TypeAlias = Literal["throughput", "memory"]
+INSTRUMENTS: tuple[Instrument, ...] = get_args(Instrument)
+Precision: TypeAlias = Literal["32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed"]
+ID_LENGTH = 16  # hex digits
+
+
+class Spec(BaseModel):
+    """Frozen data with no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Choice(Spec):
+    """An architecture or a task by name, with the options that differ from its defaults.
+
+    In YAML either the name alone, or a mapping: `{name: lstm, layers: 3, label: deep lstm}`.
+    """
+
+    name: str
+    label: str | None = None  # what tables call it; not part of a run's id
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, given: object) -> object:
+        if isinstance(given, str):
+            return {"name": given}
+        if not isinstance(given, Mapping):
+            return given
+        known = {key: given[key] for key in ("name", "label") if key in given}
+        nested = given.get("options", {})
+        if not isinstance(nested, Mapping):
+            raise ValueError(f"options is a mapping, not {nested!r}")
+        extra = {
+            key: value for key, value in given.items() if key not in ("name", "label", "options")
+        }
+        return {**known, "options": {**nested, **extra}}
+
+    def __str__(self) -> str:
+        if self.label is not None:
+            return self.label
+        if not self.options:
+            return self.name
+        parts = (f"{key}={_short(value)}" for key, value in sorted(self.options.items()))
+        return f"{self.name}({', '.join(parts)})"
+
+
+class TrainingSpec(Spec):
+    """How a run trains. The defaults are the harness's protocol."""
+
+    steps: int = Field(1000, ge=0)  # optimiser steps; 0: do not train
+    batch_size: int | None = Field(None, ge=1)  # sequences; None: from tokens_per_batch
+    tokens_per_batch: int | None = Field(None, ge=1)  # batch_size = tokens_per_batch // length
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final_learning_rate: float = Field(0.0, ge=0)  # at the last step of the cosine
+    warmup_steps: int = Field(0, ge=0)
+    clip_norm: float | None = Field(1.0, gt=0)  # of the whole gradient; None: no clipping
+    precision: Precision = "32-true"
+    tbptt_window: int | None = Field(None, ge=1)  # tokens; None: backpropagation through all
+    val_every: int | None = Field(None, ge=1)  # steps; None: ten times in a run
+    patience: int | None = Field(
+        None, ge=1
+    )  # evaluations without a better val score; None: no early stop
+
+    @model_validator(mode="after")
+    def _one_batch_size(self) -> TrainingSpec:
+        if self.batch_size is not None and self.tokens_per_batch is not None:
+            raise ValueError("give batch_size or tokens_per_batch, not both")
+        if self.warmup_steps and self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} must be less than steps {self.steps}"
+            )
+        return self
+
+    def sequences(self, length: int) -> int:
+        """Sequences per batch at this length."""
+        if self.tokens_per_batch is not None:
+            return max(1, self.tokens_per_batch // length)
+        return 32 if self.batch_size is None else self.batch_size
+
+
+class MeasureSpec(Spec):
+    """What is measured, alone on the machine; nothing unless `instruments` says so."""
+
+    instruments: tuple[Instrument, ...] = ()
+    seconds_per_cell: float = Field(2.0, gt=0)  # time for the rounds of a cell, warm-up apart
+    min_rounds: int = Field(9, ge=3)
+
+    @field_validator("instruments")
+    @classmethod
+    def _sorted(cls, given: tuple[Instrument, ...]) -> tuple[Instrument, ...]:
+        return tuple(sorted(set(given)))
+
+
+class ResourceSpec(Spec):
+    """Where a run executes, and when it is given up."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1)  # per node
+    nodes: int = Field(1, ge=1)
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    threads: int = Field(1, ge=1)  # CPU threads of one process
+    timeout_s: float = Field(24 * 3600.0, gt=0)
+    memory_bytes: int | None = Field(None, ge=1)  # on a CPU; None: an equal share of what is free
+
+
+class Run(Spec):
+    """One cell: an architecture on a task at a length, trained or measured."""
+
+    architecture: Choice
+    task: Choice
+    length: int = Field(ge=1)  # tokens
+    seed: int = Field(0, ge=0)
+    width: int | None = Field(None, ge=1)  # D; None: from params, or 64
+    params: int | None = Field(None, ge=1)  # trainable parameters; the width is solved for them
+    params_of: Literal["model", "body"] = "model"  # whether embedding and head are counted
+    training: TrainingSpec = TrainingSpec()
+    measure: MeasureSpec = MeasureSpec()
+    resources: ResourceSpec = ResourceSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Run:
+        if self.width is not None and self.params is not None:
+            raise ValueError("give width or params, not both")
+        if self.training.steps == 0 and not self.measure.instruments:
+            raise ValueError("training.steps is 0 and measure.instruments is empty: nothing to do")
+        if self.training.steps and self.measure.instruments:
+            raise ValueError("a run that measures does not train: training.steps has to be 0")
+        if "length" in self.task.options:
+            raise ValueError("the length is a key of the run, not an option of the task")
+        return self
+
+    @property
+    def id(self) -> str:
+        """The hash of the canonical JSON of what decides the result.
+
+        Labels, the time limit and the memory limit do not. Keys at their defaults are left out, so
+        that a new key with a default does not orphan the rows of earlier versions.
+        """
+        return _digest(self._identity())
+
+    @property
+    def setting(self) -> str:
+        """The hash of what a researcher tunes: all but architecture, task, length and seed."""
+        identity = self._identity()
+        for key in ("architecture", "task", "length", "seed", "measure", "resources"):
+            identity.pop(key, None)
+        return _digest(identity)[:8]
+
+    @property
+    def purpose(self) -> Literal["train", "measure"]:
+        """A run that does not train measures alone on the machine."""
+        return "train" if self.training.steps else "measure"
+
+    def _identity(self) -> dict[str, Any]:
+        identity = self.model_dump(
+            mode="json",
+            exclude_defaults=True,
+            exclude={
+                "architecture": {"label"},
+                "task": {"label"},
+                "resources": {"timeout_s", "memory_bytes"},
+            },
+        )
+        return {key: value for key, value in identity.items() if value != {}}
+
+    def __str__(self) -> str:
+        return f"{self.architecture} {self.task} length {self.length} seed {self.seed}"
+
+
+def parse_run(given: Mapping[str, object], where: str = "run") -> Run:
+    """Make a Run of plain data; a UserError names the first thing that is wrong."""
+    try:
+        return Run.model_validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        raise from_validation(error, where, RUN_KEYS) from None
+    except TypeError as error:  # a date or another thing that YAML makes and JSON has not
+        raise UserError(f"{where}: {error}") from None
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, list[str]]:
+    """The keys of every section below a model, by dotted path."""
+    found = {prefix.rstrip("."): list(model.model_fields)}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Spec) and inner is not Choice:
+            found |= keys_of(inner, f"{prefix}{name}.")
+    return found
+
+
+RUN_KEYS = keys_of(Run)
+
+
+def _digest(data: object) -> str:
+    text = json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,238 @@
+"""One run from its spec to its row, whatever happens on the way."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from architectures.body import Body
+from bench.catalogue import body_options, make_body, make_task
+from bench.errors import UserError
+from bench.records.row import Row, Scored, Status
+from bench.spec import Run
+from bench.training.budget import width_of
+from bench.training.fit import fit
+from bench.training.model import SequenceModel, count_parameters
+from bench.training.module import DivergedError
+from tasks.task import Batch, MissingPackageError, Task, Tokens
+
+LOG_LINES = 30
+"""Lines of the traceback that a row keeps."""
+
+
+class UnsupportedError(ValueError):
+    """The architecture cannot do the task, or not in the way that was asked."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run with its task and its model, ready to train or to be measured."""
+
+    run: Run
+    task: Task
+    model: SequenceModel
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: torch.device) -> Prepared:
+        """The same with its model on a device."""
+        return replace(self, model=self.model.to(device))
+
+    def batch(self) -> Batch:
+        """The first training batch, on the model's device."""
+        size = self.run.training.sequences(self.run.length)
+        indices = torch.arange(size)
+        available = self.task.size("train")
+        if available is not None:
+            indices %= available
+        return self.task.examples("train", self.run.seed, indices).to(self.device)
+
+
+def device_of(run: Run) -> torch.device:
+    """The device that a run asks for."""
+    if run.resources.accelerator == "cpu":
+        return torch.device("cpu")
+    if run.resources.accelerator == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("accelerator is cuda, and no CUDA device is visible")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def prepare(run: Run) -> Prepared:
+    """Build task and model; the weights depend on the seed alone.
+
+    Raises:
+        UnsupportedError: this architecture cannot do this task.
+        UserError: an unknown name or option, or a parameter budget that no width meets.
+    """
+    task = make_task(run.task, run.length)
+    width = width_of(run, task)
+    torch.manual_seed(run.seed)
+    model = SequenceModel(make_body(run.architecture, width), task)
+    _refuse_unsupported(run, task, model.body)
+    return Prepared(run, task, model)
+
+
+def execute(run: Run, study: str, provenance: Mapping[str, Any]) -> Row:
+    """Train a run; what goes wrong becomes the row's status and reason."""
+    outcome = Outcome(run, study, provenance)
+    with outcome.recorded():
+        device_of(run)
+        prepared = prepare(run)
+        outcome.known = describe(prepared)
+        trained = fit(run, prepared.task, prepared.model)
+        outcome.add_metrics(trained.metrics)
+        outcome.add_metrics({"state_bytes": state_bytes(prepared)})
+        outcome.known["curves"] = trained.curves
+    return outcome.row()
+
+
+class Outcome:
+    """What is known of a run so far, and how it ended."""
+
+    def __init__(self, run: Run, study: str, provenance: Mapping[str, Any]) -> None:
+        self.run, self.study, self.provenance = run, study, provenance
+        self.known: dict[str, Any] = {}
+        self.status: Status = "ok"
+        self.reason = self.log_tail = ""
+        self._begun_unix_s = time.time()
+        self._begun = time.perf_counter()
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Take down an exception instead of passing it on."""
+        try:
+            yield
+        except Exception as error:
+            self.status, self.reason = diagnose(error)
+            if self.status != "unsupported":
+                self.log_tail = tail(traceback.format_exc())
+
+    def add_metrics(self, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Add to the row's metrics."""
+        self.known["metrics"] = {**self.known.get("metrics", {}), **metrics}
+
+    def row(self) -> Row:
+        """The row, as of now."""
+        return Row(
+            id=self.run.id,
+            study=self.study,
+            status=self.status,
+            reason=self.reason,
+            log_tail=self.log_tail,
+            run=self.run.model_dump(mode="json"),
+            provenance={
+                **self.provenance,
+                **device_provenance(),
+                "started_at_unix_s": round(self._begun_unix_s, 3),
+                "seconds": round(time.perf_counter() - self._begun, 3),
+            },
+            **self.known,
+        )
+
+
+def describe(prepared: Prepared) -> dict[str, Any]:
+    """What is known of a run before it starts, as fields of its row."""
+    run, task, model = prepared.run, prepared.task, prepared.model
+    primary = task.metrics[0]
+    parameters = count_parameters(model)
+    counted = count_parameters(model.body) if run.params_of == "body" else parameters
+    return {
+        "resolved": {
+            "architecture": body_options(run.architecture),
+            "task": task.options(),
+            "width": model.body.width,
+            "batch_size": run.training.sequences(run.length),
+            "data_fingerprint": task.fingerprint(),
+        },
+        "scored": Scored(
+            metric=primary.name,
+            unit=primary.unit,
+            higher_is_better=primary.higher_is_better,
+            chance=primary.chance,
+        ),
+        "kernel": model.body.kernel,
+        "metrics": {
+            "parameters": parameters,
+            "body_parameters": count_parameters(model.body),
+            "budget_miss": None if run.params is None else counted / run.params - 1.0,
+            "width": model.body.width,
+            "flops_per_token": model.body.flops_per_token(run.length),
+        },
+    }
+
+
+def state_bytes(prepared: Prepared) -> int:
+    """Bytes of the state that one sequence leaves after the run's length, measured."""
+    body, inputs = prepared.model.body, prepared.task.inputs
+    shape = (1, prepared.run.length)
+    with torch.no_grad():
+        if isinstance(inputs, Tokens):
+            tokens = torch.zeros(shape, dtype=torch.long, device=prepared.device)
+        else:
+            tokens = torch.zeros(*shape, inputs.channels, device=prepared.device)
+        _, state = body(prepared.model.embedding(tokens))
+    return sum(t.numel() * t.element_size() for t in pytree.tree_leaves(state) if _is_tensor(t))
+
+
+def diagnose(error: BaseException) -> tuple[Status, str]:
+    """The status and the one-line reason that an exception stands for."""
+    reason = f"{type(error).__name__}: {error}".strip().replace("\n", " ")[:500]
+    match error:
+        case UnsupportedError():
+            return "unsupported", str(error)
+        case DivergedError():
+            return "diverged", str(error)
+        case MissingPackageError() | UserError():
+            return "failed", str(error)
+        case MemoryError() | torch.OutOfMemoryError():
+            return "oom", reason
+        case RuntimeError() if _out_of_memory(str(error)):
+            return "oom", reason
+    return "failed", reason
+
+
+def tail(text: str) -> str:
+    """The last lines of a log."""
+    return "\n".join(text.rstrip().splitlines()[-LOG_LINES:])
+
+
+def device_provenance() -> dict[str, Any]:
+    """The accelerator of this process, and how it computes."""
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def _refuse_unsupported(run: Run, task: Task, body: Body) -> None:
+    if task.causal_only and not body.causal:
+        raise UnsupportedError(f"{run.architecture} reads ahead, and {run.task} asks what comes")
+    if run.training.tbptt_window is None:
+        return
+    if not body.causal:
+        raise UnsupportedError(f"{run.architecture} needs the whole sequence: no tbptt_window")
+    if task.kind == "per_sequence" and task.pool == "mean":
+        raise UnsupportedError(f"{run.task} reads the mean of all outputs: no tbptt_window")
+    if run.resources.devices * run.resources.nodes > 1:
+        raise UnsupportedError("tbptt_window is for one device")
+
+
+def _out_of_memory(message: str) -> bool:
+    return "can't allocate memory" in message or "out of memory" in message.lower()
+
+
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, Tensor)

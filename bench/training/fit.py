@@ -1,0 +1,150 @@
+"""Train a model by lightning.Trainer, keep the weights that are best on val, test them once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import Tensor
+
+from bench.spec import ResourceSpec, Run
+from bench.training.data import TaskDataModule
+from bench.training.model import SequenceModel
+from bench.training.module import DivergedError, TrainingModule
+from tasks.task import Task
+
+EVALUATIONS = 10
+"""Looks at val in a run that does not say how many."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of training."""
+
+    metrics: dict[str, float | int | str | None]
+    curves: dict[str, list[tuple[float, float | None]]]
+
+
+class BestOnVal(lightning.Callback):
+    """Keeps the weights of the best val score, and stops a run that no longer gets better."""
+
+    def __init__(self, metric: str, higher_is_better: bool, patience: int | None) -> None:
+        self.key, self.sign = f"val_{metric}", 1.0 if higher_is_better else -1.0
+        self.patience = patience
+        self.best = -math.inf
+        self.step: int | None = None
+        self.scores: dict[str, float] = {}
+        self.weights: dict[str, Tensor] = {}
+        self.evaluations_since = 0
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Compare."""
+        assert isinstance(pl_module, TrainingModule)
+        score = self.sign * pl_module.scores[self.key]
+        if score > self.best:
+            self.best, self.step = score, trainer.global_step
+            self.scores = {k: v for k, v in pl_module.scores.items() if k.startswith("val_")}
+            self.weights = {k: v.detach().clone() for k, v in pl_module.model.state_dict().items()}
+            self.evaluations_since = 0
+            return
+        self.evaluations_since += 1
+        if self.patience is not None and self.evaluations_since >= self.patience:
+            trainer.should_stop = True
+
+
+def fit(run: Run, task: Task, model: SequenceModel) -> Trained:
+    """Train, select on val, test once. The model is left with the weights that were tested.
+
+    Raises:
+        DivergedError: the loss, or every val score, is no finite number.
+    """
+    training = run.training
+    primary = task.metrics[0]
+    module = TrainingModule(model, task, training)
+    data = TaskDataModule(run, task)
+    best = BestOnVal(primary.name, primary.higher_is_better, training.patience)
+    val_every = min(training.val_every or max(1, training.steps // EVALUATIONS), training.steps)
+    with _quiet():
+        trainer = _trainer(
+            run.resources,
+            callbacks=[best],
+            precision=training.precision,
+            max_steps=training.steps,
+            val_check_interval=val_every,
+            gradient_clip_val=training.clip_norm if module.automatic_optimization else None,
+        )
+        begun = time.perf_counter()
+        trainer.fit(module, datamodule=data)
+        seconds = time.perf_counter() - begun
+        if trainer.global_step % val_every and not trainer.should_stop:
+            trainer.validate(module, datamodule=data, verbose=False)
+        if best.step is None:
+            raise DivergedError(f"val {primary.name} was never a finite number")
+        model.load_state_dict(best.weights)
+        trainer.test(module, datamodule=data, verbose=False)
+    steps = trainer.global_step
+    tokens = steps * data.batch_size * run.length
+    return Trained(
+        metrics={
+            "test_score": module.scores[f"test_{primary.name}"],
+            "val_score": best.scores[f"val_{primary.name}"],
+            **{k: v for k, v in module.scores.items() if k.startswith("test_")},
+            **best.scores,
+            "steps_done": steps,
+            "best_step": best.step,
+            "train_tokens": tokens,
+            "train_seconds": seconds,
+            "observed_train_tokens_per_s": tokens / seconds,
+        },
+        curves=module.curves,
+    )
+
+
+def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:
+    ranks = resources.devices * resources.nodes
+    cuda = resources.accelerator == "cuda" or (
+        resources.accelerator == "auto" and torch.cuda.is_available()
+    )
+    strategy = resources.strategy
+    return lightning.Trainer(
+        accelerator="gpu" if cuda else "cpu",
+        devices=resources.devices,
+        num_nodes=resources.nodes,
+        strategy="ddp" if strategy == "auto" and ranks > 1 else strategy,
+        # The launcher starts the ranks and tells them their places by RANK and WORLD_SIZE.
+        plugins=[TorchElasticEnvironment()] if ranks > 1 else None,
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # it repeats samples; the orders in data.py do not
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's announcements, its advice about loaders, and its own deprecations."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,131 @@
+"""The Lightning module: the training step, and evaluation by sums and counts."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import lightning
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from bench.spec import TrainingSpec
+from bench.training.model import SequenceModel
+from bench.training.optimiser import make_optimiser, make_schedule
+from bench.training.scores import Scores
+from bench.training.truncated import backward_through_windows, scored_answers
+from tasks.task import Batch, Count, Task
+
+CHECK_EVERY = 20
+"""Steps between looks at the loss: each one makes the host wait for the device."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no finite number any more."""
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains and scores a model on a task; `curves` and `scores` hold what came out."""
+
+    def __init__(self, model: SequenceModel, task: Task, training: TrainingSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.training_spec = training
+        # The windows of a batch are cut here, and Lightning clips and steps only what it drives.
+        self.automatic_optimization = training.tbptt_window is None
+        self.curves: dict[str, list[tuple[float, float | None]]] = {"train_loss": []}
+        self.scores: dict[str, float] = {}
+        self._running = Scores()
+        self._losses: list[Tensor] = []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW or another, with a schedule that advances at every step."""
+        optimiser = make_optimiser(self.model, self.training_spec)
+        schedule = make_schedule(optimiser, self.training_spec)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+        """One update from one batch."""
+        window = self.training_spec.tbptt_window
+        if window is None:
+            outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
+            loss = self._mean(self.task.loss(outputs, batch.targets))
+            self._watch(loss.detach(), batch_index)
+            return loss
+        self._watch(self._truncated_step(batch, window), batch_index)
+        return None
+
+    def _truncated_step(self, batch: Batch, window: int) -> Tensor:
+        """One update from the gradients of all windows of a batch."""
+        optimiser = self.optimizers()
+        assert isinstance(optimiser, LightningOptimizer)
+        optimiser.zero_grad()
+        total = self._per_device(scored_answers(batch))
+        loss = backward_through_windows(
+            self.model, self.task, batch, window, total, self.manual_backward
+        )
+        if self.training_spec.clip_norm is not None:
+            self.clip_gradients(optimiser.optimizer, self.training_spec.clip_norm, "norm")
+        optimiser.step()
+        cast("LRScheduler", self.lr_schedulers()).step()
+        return loss
+
+    def _mean(self, loss: Count) -> Tensor:
+        return loss.sum / self._per_device(loss.count)
+
+    def _per_device(self, count: Tensor) -> Tensor:
+        """The count of the global batch over the number of devices.
+
+        Devices average their gradients; this makes that average the gradient of the global mean,
+        whatever share of the scored answers each device has.
+        """
+        if self.trainer.world_size == 1:
+            return count
+        summed: Tensor = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
+        return summed / self.trainer.world_size
+
+    def _watch(self, loss: Tensor, batch_index: int) -> None:
+        self._losses.append(loss)
+        if len(self._losses) < CHECK_EVERY and not self.trainer.is_last_batch:
+            return
+        mean = torch.stack(self._losses).mean().item()
+        self._losses.clear()
+        self.curves["train_loss"].append((batch_index + 1, mean))
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss was {mean} at or before step {batch_index + 1}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums anew."""
+        self._running = Scores()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Add a batch to the sums."""
+        outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
+        self._running.add(self.task.score(outputs.float(), batch.targets))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Divide, once, after the sum over devices."""
+        self._close("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Divide, once, after the sum over devices."""
+        self._close("test")
+
+    def _close(self, split: str) -> None:
+        def summed(pair: Tensor) -> Tensor:
+            reduced: Tensor = self.trainer.strategy.reduce(pair, reduce_op="sum")
+            return reduced
+
+        for name, value in self._running.reduce(summed).items():
+            self.scores[f"{split}_{name}"] = value
+            if split == "val":
+                point = (float(self.trainer.global_step), value)
+                self.curves.setdefault(f"val_{name}", []).append(point)

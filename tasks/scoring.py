@@ -1,0 +1,98 @@
+"""How answers are scored: sums and counts, so that any batching and any devices agree.
+
+K outputs; outputs (..., K) and labels (...), where `...` is (B, T) per step or (B,) per sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.task import UNSCORED, Count, Metric, Task
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Count:
+    """Nats of the labels (...) under the logits (..., K), over scored positions."""
+    logits = outputs.flatten(0, -2).float()  # (B*T, K); in half precision long sums lose digits
+    scored = labels.flatten()  # (B*T,)
+    nats = functional.cross_entropy(logits, scored, ignore_index=UNSCORED, reduction="sum")
+    return Count(nats, (scored != UNSCORED).sum().float())
+
+
+def accuracy(outputs: Tensor, labels: Tensor) -> Count:
+    """How many scored labels (...) have the largest of the outputs (..., K)."""
+    right = outputs.argmax(-1) == labels  # never where labels are UNSCORED, which is no class
+    return Count(right.sum().float(), (labels != UNSCORED).sum().float())
+
+
+def squared_error(outputs: Tensor, values: Tensor) -> Count:
+    """Squared differences of outputs (B, K) and values (B, K)."""
+    squares = (outputs.float() - values).square()
+    return Count(squares.sum(), torch.tensor(float(squares.numel()), device=squares.device))
+
+
+class Classification(Task):
+    """Trained by cross-entropy, scored by accuracy."""
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a blind guess; one in K unless the task says otherwise."""
+        return 1 / self.n_outputs
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy over scored positions."""
+        return (Metric("accuracy", "fraction", higher_is_better=True, chance=self.chance),)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Count:
+        """Cross-entropy in nats."""
+        return cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
+        """Accuracy."""
+        return {"accuracy": accuracy(outputs, targets)}
+
+
+class Regression(Task):
+    """Trained and scored by the squared error."""
+
+    @property
+    def chance(self) -> float:
+        """The mean squared error of the best constant."""
+        raise NotImplementedError
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Mean squared error."""
+        return (Metric("mse", "squared error", higher_is_better=False, chance=self.chance),)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Count:
+        """Squared error."""
+        return squared_error(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
+        """Squared error."""
+        return {"mse": squared_error(outputs, targets)}
+
+
+class ByteModelling(Task):
+    """Trained by cross-entropy on the next byte, scored in bits per byte."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Bits per byte; chance is the uniform guess, 8."""
+        chance = math.log2(self.n_outputs)
+        return (Metric("bits_per_byte", "bits/byte", higher_is_better=False, chance=chance),)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Count:
+        """Cross-entropy in nats."""
+        return cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
+        """Bits of the next byte."""
+        nats, count = cross_entropy(outputs, targets)
+        return {"bits_per_byte": Count(nats / math.log(2), count)}

@@ -1,0 +1,69 @@
+"""Every registered architecture keeps every law of architectures/body.py."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from architectures import ARCHITECTURES
+from architectures.body import Body
+from bench.certify.finding import MakeBody
+from bench.certify.laws import LAWS, certified_width
+
+# Options that take another path through the code than the defaults.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("rnn", {"init": "identity", "nonlinearity": "relu", "dropout": 0.1}),
+    ("rnn_stack", {"nonlinearity": "relu", "layers": 3, "dropout": 0.1}),
+    ("lstm", {"learn_initial_state": True, "layers": 1, "mlp_ratio": 0.0}),
+    ("lstm_stack", {"learn_initial_state": True}),
+    ("gru_stack", {"learn_initial_state": True, "init": "orthogonal"}),
+    ("bilstm_stack", {"learn_initial_state": True, "layers": 1}),
+    ("bidirectional", {"inner": "transformer", "options": {"layers": 1}}),
+    ("bidirectional", {"inner": "mamba", "options": {"layers": 1, "state": 5}}),
+    ("s4d", {"init": "inv", "state": 6, "mlp_ratio": 1.5}),
+    ("s4d", {"init": "lin", "state": 2, "layers": 1}),
+    ("mamba", {"taps": 1, "state": 3, "expand": 1}),
+    ("transformer", {"heads": 1, "layers": 1, "attention_dropout": 0.1}),
+]
+# In float32 the LSTM runs on oneDNN, which the laws have to hold for too.
+FLOAT32_LAWS = ["split_invariance", "padding_changes_nothing", "gradients_match_in_chunks"]
+
+
+def maker(name: str, options: dict[str, Any]) -> MakeBody:
+    architecture = ARCHITECTURES[name]
+    width = certified_width(architecture, **options)
+
+    def make_body() -> Body:
+        # Each architecture has options of its own, which Body's signature does not name.
+        build: Any = architecture
+        body: Body = build(width, **options)
+        return body
+
+    return make_body
+
+
+def hold(law: str, name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+    finding = LAWS[law](maker(name, options), dtype, torch.device("cpu"))
+    assert finding.holds, finding
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("law", LAWS)
+def test_law(law: str, name: str) -> None:
+    hold(law, name, {}, torch.float64)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
+@pytest.mark.parametrize("law", LAWS)
+def test_law_with_options(law: str, name: str, options: dict[str, Any]) -> None:
+    hold(law, name, options, torch.float64)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("law", FLOAT32_LAWS)
+def test_law_in_float32(law: str, name: str) -> None:
+    hold(law, name, {}, torch.float32)
+
+
+def test_every_architecture_has_a_variant() -> None:
+    assert set(dict(VARIANTS)) >= set(ARCHITECTURES) - {"gru"}  # lstm and rnn stand for its form
