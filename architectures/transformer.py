@@ -73,7 +73,8 @@ class RotaryAttention(Body):
             is_causal=state is None,
         )  # (B, H, T, d)
         y = self.project_out(mixed.transpose(1, 2).reshape(n_rows, length, width))  # (B, T, D)
-        return y, (key, value, real)
+        # A view of the projection would keep the queries in memory as long as the cache.
+        return y, (key, value.contiguous(), real)
 
     @property
     def kernel(self) -> str:

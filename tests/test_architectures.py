@@ -286,6 +286,24 @@ def test_a_copy_is_the_same_body(name: str) -> None:
     assert torch.equal(copy.deepcopy(body)(x)[0], body(x)[0])
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_body_on_the_meta_device_has_the_same_size_and_operations(name: str) -> None:
+    with torch.device("meta"):
+        body = ARCHITECTURES[name](16)
+        shapes = {key: value.shape for key, value in body.state_dict().items()}
+        flops = body.flops_per_token(100)
+    real = build(name)
+    assert shapes == {key: value.shape for key, value in real.state_dict().items()}
+    assert flops == real.flops_per_token(100)
+
+
+def test_the_cache_of_attention_keeps_keys_and_values_alone() -> None:
+    _, ((key, value, real),) = build("transformer", layers=1)(normal(3, 9, 16))
+    assert real is None
+    for tensor in (key, value):
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
 def test_width_multiples_are_those_that_can_be_built() -> None:
     for name, options in [
         ("transformer", {"heads": 3}),

@@ -169,6 +169,14 @@ class StateWithoutBatchFirst(Leaky):
         return y, new_state.t()
 
 
+class StateIsAViewOfEverything(Leaky):
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, new_state = super().forward(x, state, lengths=lengths)
+        return y, torch.cat([y, new_state.unsqueeze(1)], dim=1)[:, -1]
+
+
 class WrongStep(Leaky):
     def step(self, x_t: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, new_state = super().step(x_t, state)
@@ -199,6 +207,7 @@ MUTANTS: list[tuple[type[Leaky], str]] = [
     (ReturnsOldState, "split_invariance"),
     (StateWithoutBatchFirst, "state_size_is_as_stated"),
     (StateGrowsUnsaid, "state_size_is_as_stated"),
+    (StateIsAViewOfEverything, "state_size_is_as_stated"),
     (WrongStep, "step_matches_forward"),
     (Raises, "step_matches_forward"),
     (MutatesItsState, "state_is_never_mutated"),

@@ -7,6 +7,10 @@ import torch
 
 from architectures import ARCHITECTURES
 from architectures.body import Body
+from architectures.layers.recurrent import RecurrentStack
+from architectures.mamba import MambaMixer
+from architectures.s4d import S4dLayer
+from architectures.transformer import RotaryAttention
 from bench.certify.finding import MakeBody
 from bench.certify.laws import LAWS, certified_width
 
@@ -25,6 +29,13 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mamba", {"taps": 1, "state": 3, "expand": 1}),
     ("transformer", {"heads": 1, "layers": 1, "attention_dropout": 0.1}),
 ]
+# The backbone masks padding and checks calls: a mixer has to keep the laws without it.
+MIXERS: dict[str, MakeBody] = {
+    "recurrence": lambda: RecurrentStack(13, "lstm", layers=2, learn_initial_state=True),
+    "s4d": lambda: S4dLayer(13, n_state=6, init="legs", dt_min=1e-3, dt_max=0.1, dropout=0.0),
+    "mamba": lambda: MambaMixer(13, n_state=5, expand=2, taps=4),
+    "attention": lambda: RotaryAttention(16, heads=2, dropout=0.0, rotary_base=10_000.0),
+}
 # In float32 the LSTM runs on oneDNN, which the laws have to hold for too.
 FLOAT32_LAWS = ["split_invariance", "padding_changes_nothing", "gradients_match_in_chunks"]
 
@@ -57,6 +68,13 @@ def test_law(law: str, name: str) -> None:
 @pytest.mark.parametrize("law", LAWS)
 def test_law_with_options(law: str, name: str, options: dict[str, Any]) -> None:
     hold(law, name, options, torch.float64)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("law", LAWS)
+def test_law_of_a_mixer_alone(law: str, name: str) -> None:
+    finding = LAWS[law](MIXERS[name], torch.float64, torch.device("cpu"))
+    assert finding.holds, finding
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -50,14 +50,21 @@ def test_stacks_equal_torch(name: str, torch_class: Any, lengths: Tensor | None)
     peer_y, peer_state = run_torch(peer, x, lengths)
     mine = list(state_tensors(state))
     theirs = list(state_tensors(peer_state))
-    close(y, peer_y)
+    real = real_tokens(lengths)
+    close(y[real], peer_y[real])
     for actual, expected in zip(mine, theirs, strict=True):
         close(actual, expected.transpose(0, 1))
-    cotangent = normal(3, 17, 6, seed=1)
+    cotangent = normal(3, 17, 6, seed=1) * real.unsqueeze(2)
     gradients = torch.autograd.grad((y * cotangent).sum(), list(body.parameters()))
     peer_gradients = torch.autograd.grad((peer_y * cotangent).sum(), list(peer.parameters()))
     for actual, expected in zip(gradients, peer_gradients, strict=True):
         close(actual, expected)
+
+
+def real_tokens(lengths: Tensor | None) -> Tensor:
+    """Mask (3, 17) of the tokens before the lengths."""
+    limits = torch.full((3,), 17) if lengths is None else lengths
+    return torch.arange(17) < limits.unsqueeze(1)
 
 
 def run_torch(peer: nn.RNNBase, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Any]:
@@ -92,7 +99,7 @@ def test_a_pair_of_lstms_equals_torchs_bidirectional_lstm(lengths: Tensor | None
     x = normal(3, 17, 6)
     y, (ahead_state, back_state) = body(x, lengths=lengths)
     peer_y, (peer_h, peer_c) = run_torch(peer, x, lengths)
-    real = torch.ones(3, 17) > 0 if lengths is None else torch.arange(17) < lengths[:, None]
+    real = real_tokens(lengths)
     close(y[real], body.merge(peer_y)[real])
     close(torch.cat([ahead_state[0], back_state[0]], dim=1), peer_h.transpose(0, 1))
     close(torch.cat([ahead_state[1], back_state[1]], dim=1), peer_c.transpose(0, 1))

@@ -77,6 +77,14 @@ def test_live_and_packed_rows_read_alike(tmp_path: Path, how_many: int | None) -
         assert ours == theirs
 
 
+def test_tables_of_packed_rows_parse_no_row(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.pack()
+    monkeypatch.setattr(Store, "_parse", lambda *_: pytest.fail("parsed a row"))
+    assert len(filled.frame()) == len(filled.ids())
+
+
 def test_packing_is_complete_repeatable_and_the_same_in_steps(tmp_path: Path) -> None:
     at_once, in_steps = Store(tmp_path / "a"), Store(tmp_path / "b")
     runs = synthetic.runs(**SMALL)

@@ -34,6 +34,6 @@ def causal_convolution(
     for tap in range(1, n_before + 1):
         y = torch.addcmul(y, padded[:, tap : tap + length], weight[:, tap])
     if lengths is None:
-        return y, padded[:, length:]
+        return y, padded[:, length:].clone()  # a view would keep all of padded as long as the state
     time = lengths.unsqueeze(1) + torch.arange(n_before, device=x.device)  # (B, K - 1)
     return y, padded.gather(1, time.unsqueeze(2).expand(-1, -1, width))

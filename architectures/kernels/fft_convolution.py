@@ -7,6 +7,8 @@ B batch, H channels, T time.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
@@ -32,5 +34,5 @@ def fft_convolution_flops_per_token(length: int) -> float:
     """
     n_points = next_fast_len(2 * length - 1, real=True)
     # A complex product, 6 operations, at each of n/2 frequencies.
-    transforms = 2 * 2.5 * n_points * torch.tensor(float(n_points)).log2().item()
+    transforms = 2 * 2.5 * n_points * math.log2(n_points)
     return (transforms + 3 * n_points) / length

@@ -157,5 +157,6 @@ def run_in_chunks(body: Body, x: Tensor, sizes: list[int]) -> tuple[Tensor, Stat
 
 
 def state_bytes(state: State) -> int:
-    """The bytes of a state's tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))
+    """The bytes of memory that a state keeps: a small view of a large tensor keeps all of it."""
+    storages = [tensor.untyped_storage() for tensor in state_tensors(state)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,18 +32,23 @@ def measure(run: Run) -> dict[str, float | int | str | None]:
     device = device_of(run)
     if device.type == "cuda":
         return _cuda(run, device)
+    peak = peak_resident_bytes(
+        lambda: _two_steps(run, device), lambda: _train_a_little(run, device)
+    )
+    return {"peak_bytes": peak, "memory_method": "resident"}
+
+
+def peak_resident_bytes(action: Callable[[], None], rehearsal: Callable[[], None]) -> int:
+    """How far the resident set rises during `action`, after `rehearsal` has loaded what it needs."""
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
-    _train_a_little(run, device)
+    rehearsal()
     gc.collect()
     libc.malloc_trim(0)
     baseline = _status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    _two_steps(run, device)
-    return {
-        "peak_bytes": max(0, _status_bytes("VmHWM") - baseline),
-        "memory_method": "resident",
-    }
+    action()
+    return max(0, _status_bytes("VmHWM") - baseline)
 
 
 def _cuda(run: Run, device: torch.device) -> dict[str, float | int | str | None]:

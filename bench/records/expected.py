@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from bench.errors import UserError
 from bench.records.store import Store
 from bench.records.tidy import normalise, run_values
-from bench.spec import Run, parse_run
+from bench.spec import Choice, Run, parse_run
 from bench.study import Study
 
 MISSING = "missing"  # the status of a run that has no row
@@ -38,7 +38,7 @@ def with_missing(
     Labels are the study's: a row keeps those it was run under, and they are not part of its id.
     """
     runs = runs or {run.id: run for run in study.runs}
-    _check_labels(runs.values())
+    labels = _labels(runs)
     missing = runs.keys() - set(frame["id"])
     lines = [
         {"id": row_id, "status": MISSING, **run_values(run)}
@@ -51,9 +51,9 @@ def with_missing(
     order = {row_id: index for index, row_id in enumerate(runs)}
     frame = frame.assign(_order=frame["id"].map(order)).sort_values("_order", kind="stable")
     frame = frame.drop(columns="_order")
-    ids = frame["id"]
-    frame["architecture"] = ids.map({row_id: str(run.architecture) for row_id, run in runs.items()})
-    frame["task"] = ids.map({row_id: str(run.task) for row_id, run in runs.items()})
+    of_lines = [labels[row_id] for row_id in frame["id"]]
+    frame["architecture"] = [architecture for architecture, _ in of_lines]
+    frame["task"] = [task for _, task in of_lines]
     return normalise(frame)
 
 
@@ -62,18 +62,40 @@ def foreign(study: Study, store: Store) -> set[str]:
     return store.ids() - {run.id for run in study.runs}
 
 
-def _check_labels(runs: Iterable[Run]) -> None:
-    """A label is a line in every table: two things under one label would be averaged."""
-    seen: dict[tuple[str, str], object] = {}
-    for run in runs:
-        for kind, choice in (("architecture", run.architecture), ("task", run.task)):
-            identity = (choice.name, choice.options)
-            first = seen.setdefault((kind, str(choice)), identity)
-            if first != identity:
+def _labels(runs: Mapping[str, Run]) -> dict[str, tuple[str, str]]:
+    """What tables call the architecture and the task of every run.
+
+    A label is a line in every table: two things under one label would be averaged.
+    """
+    architectures, tasks = _Labels("architecture"), _Labels("task")
+    return {
+        row_id: (architectures.of(run.architecture), tasks.of(run.task))
+        for row_id, run in runs.items()
+    }
+
+
+class _Labels:
+    """Labels made once for each distinct choice, of which a large study has few."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._known: dict[tuple[str, str | None, str], str] = {}
+        self._named: dict[str, tuple[str, object]] = {}
+
+    def of(self, choice: Choice) -> str:
+        key = (choice.name, choice.label, repr(choice.options))
+        if key not in self._known:
+            label = str(choice)
+            if self._named.setdefault(label, (choice.name, choice.options)) != (
+                choice.name,
+                choice.options,
+            ):
                 raise UserError(
-                    f"the label {str(choice)!r} names two different {kind}s of the study; "
+                    f"the label {label!r} names two different {self._kind}s of the study; "
                     "give each its own `label`"
                 )
+            self._known[key] = label
+        return self._known[key]
 
 
 def _foreign(ids: list[str], runs: Mapping[str, Run], study: Study, store: Store) -> UserError:

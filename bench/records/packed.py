@@ -34,7 +34,7 @@ def encode(frame: pd.DataFrame, texts: list[str]) -> bytes:
     table = table.append_column("row", pa.array(texts, pa.large_string()))
     table = table.replace_schema_metadata({b"layout": LAYOUT})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", store_schema=False)
+    pq.write_table(table, buffer, compression="zstd")  # with the layout in its schema
     return buffer.getvalue()
 
 
