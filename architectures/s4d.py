@@ -1,10 +1,10 @@
 """S4D, diagonal state spaces: Gu et al. 2022, https://arxiv.org/abs/2206.11893.
 
-    h' = A h + B u,  y = 2 Re(C h) + D u        (equation 1, A diagonal and complex, section 3)
-    exp(dt A),  (exp(dt A) - 1) / A             (zero-order hold, equation 4)
-    A_n = -1/2 + i (N/pi) (N / (2n + 1) - 1)    (S4D-Inv, equation 8)
-    A_n = -1/2 + i pi n                         (S4D-Lin, equation 9)
-    A_n: eigenvalues of HiPPO-LegS's normal part (S4D-LegS, equation 7)
+    h' = A h + B u,  y = 2 Re(C h) + D u        (section 3, A diagonal and complex)
+    exp(dt A),  (exp(dt A) - 1) / A             (section 3, zero-order hold)
+    A_n: eigenvalues of HiPPO-LegS's normal part (section 4, S4D-LegS)
+    A_n = -1/2 + i (N/pi) (N / (2n + 1) - 1)    (section 4, S4D-Inv)
+    A_n = -1/2 + i pi n                         (section 4, S4D-Lin)
 
 B is 1: only the product of B and C matters. Of each conjugate pair one state is kept. Parameters
 are stored as real numbers, so that .double() reaches all of them. Complex numbers and transforms
@@ -31,7 +31,7 @@ from architectures.kernels.s4d_kernel import s4d_final_state, s4d_kernel, s4d_ou
 from architectures.layers.checks import check_at_least, check_choice
 from architectures.layers.residual import Residual
 
-DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt and A, section 5 and the authors' code
+DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt and A, as in the authors' code
 
 
 class S4dLayer(Body):

@@ -89,7 +89,9 @@ def test_the_page_refers_to_nothing_outside_itself(html: str) -> None:
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert data is not None
     urls = set(re.findall(r"https?://[^\"]+", data[1]))
-    assert {url.split("/")[2] for url in urls} == {"vega.github.io"}  # names a schema, loads nothing
+    assert {url.split("/")[2] for url in urls} == {
+        "vega.github.io"
+    }  # names a schema, loads nothing
     assert '"url"' not in data[1]
 
 
@@ -106,7 +108,13 @@ def test_a_browser_draws_sorts_and_filters_without_an_error(html: str, tmp_path:
     file.write_text(f"{html}<script>{DRIVER}</script>", encoding="utf-8")
     assert CHROMIUM is not None
     done = subprocess.run(
-        [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
+        [
+            CHROMIUM,
+            *OPTIONS,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            file.as_uri(),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,4 +1,4 @@
-"""Statistics, leaderboard and images: what may be concluded from rows, and the same bytes always."""
+"""Statistics, leaderboard and images: what rows allow to say, in the same bytes always."""
 
 from __future__ import annotations
 

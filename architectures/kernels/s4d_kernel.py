@@ -4,7 +4,7 @@ Gu et al. 2022, https://arxiv.org/abs/2206.11893, section 3. With the discretise
 exp(z), z = dt A, and input weight b:
 
     h_t = exp(z) h_{t-1} + b u_t        y_t = 2 Re(C h_t)
-    kernel_l = 2 Re(sum_n C_n b_n exp(l z_n))       (a Vandermonde product, equation 6)
+    kernel_l = 2 Re(sum_n C_n b_n exp(l z_n))        (a Vandermonde product)
 
 Time is split in two levels, l = p Q + q with Q about sqrt(T), so that exp(l z) is the outer product
 exp(p Q z) exp(q z): P + Q exponentials instead of P Q, and every sum is a batched real matrix

@@ -1,11 +1,12 @@
-"""The charts: one Vega-Lite specification each, for the page and for images alike."""
+"""The charts of a study as Vega-Lite specifications with their data, for the page and as images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -14,7 +15,9 @@ from bench.records import files
 from bench.records.expected import complete
 from bench.records.store import Store
 from bench.records.summary import summarise
+from bench.report import panels
 from bench.report.palette import Look, looks
+from bench.report.panels import Chart, Shape
 from bench.report.points import (
     MEMORY,
     SCORE,
@@ -28,92 +31,46 @@ from bench.report.points import (
 from bench.study import Study
 
 Spec = dict[str, Any]
-Chart: TypeAlias = Any  # altair's methods return unions that its own functions do not take
+Datasets = dict[str, list[Point]]
 HEIGHT_PX = 240
 IMAGE_WIDTH_PX = 300
 IMAGE_SCALE = 2
 N_IMAGE_COLUMNS = 2
 N_IMAGE_TASKS = 6  # further ones are on the page
 INK = "#333333"
-GREY = "#8a8a8a"
-SHOWN = "shown"  # the architectures to draw; the page's legend sets it
 
 
-def against_length(cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look]) -> Chart | None:
-    """One task's `quantity` against length, a line per architecture; None if nothing is known."""
-    found = points(cells, quantity)
-    lost = failures(cells, quantity)
+def against_length(
+    cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look], prefix: str = ""
+) -> tuple[Shape, Datasets] | None:
+    """Shape and data of one task's `quantity` against length; None if nothing is known."""
+    found, lost = points(cells, quantity), failures(cells, quantity)
+    level = chance(cells) if quantity is SCORE else []
     if not found:
         return None
-    lengths = sorted({point["length"] for point in [*found, *lost]})
-    x = alt.X(
-        "length:Q",
-        scale=alt.Scale(type="log", base=2, domain=_domain(lengths), nice=False),
-        axis=alt.Axis(values=lengths, format=",d", title="length (tokens)", grid=False),
+    shape = Shape(
+        quantity=quantity,
+        lengths=tuple(sorted({point["length"] for point in [*found, *lost]})),
+        drawn=tuple(drawn),
+        has_intervals=any(point["low"] is not None for point in found),
+        has_chance=bool(level),
+        has_failures=bool(lost),
+        prefix=prefix,
     )
-    kind = {"type": "log"} if quantity.logarithmic else {"zero": False}
-    scale = alt.Scale(nice=False, padding=12, **kind)
-    y = alt.Y(
-        "value:Q",
-        scale=scale,
-        axis=alt.Axis(title=None, format="~s" if quantity.logarithmic else "~g", tickCount=5),
-    )
-    colour, shape = _colour(drawn), _shape(drawn)
-    tooltip = [
-        alt.Tooltip("architecture:N"),
-        alt.Tooltip("length:Q", format=",d"),
-        alt.Tooltip("text:N", title=quantity.title.lower()),
-        alt.Tooltip("seeds:N") if quantity is SCORE else alt.Tooltip("kernel:N"),
-    ]
-    base = _chart(found).encode(x=x, color=colour)
-    band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash())
-    dots = base.mark_point(filled=True, size=55, opacity=1).encode(
-        y=y, shape=shape, tooltip=tooltip
-    )
-    layers = [line, dots]
-    if any(point["low"] is not None for point in found):
-        layers.insert(0, band)
-    if quantity is SCORE and (level := chance(cells)):
-        rule = alt.Chart(alt.InlineData(values=level)).encode(x=x, y=y)
-        layers.insert(0, rule.mark_line(strokeDash=[2, 3], color=GREY, point=False))
-    marks = _chart(lost).mark_text(text="×", fontSize=17, fontWeight="bold")
-    lost_marks = marks.encode(
-        x=x,
-        y=alt.Y("slot:Q", scale=None, axis=None),
-        color=colour,
-        tooltip=["architecture:N", alt.Tooltip("length:Q", format=",d"), "text:N"],
-    )
-    if not lost:
-        return alt.layer(*layers)
-    return alt.layer(alt.layer(*layers), lost_marks).resolve_scale(y="independent")
+    named = {"points": found, "chance": level, "failures": lost}
+    return shape, {f"{prefix}{name}": data for name, data in named.items() if data}
 
 
-def learning_curves(found: list[Point], drawn: Sequence[Look]) -> Chart:
-    """Every seed's curve, by step."""
-    return alt.layer(
-        _chart(found)
-        .mark_line(strokeWidth=1.5, opacity=0.75)
-        .encode(
-            x=alt.X("step:Q", axis=alt.Axis(title="step", grid=False, tickCount=5)),
-            y=alt.Y(
-                "value:Q",
-                scale=alt.Scale(zero=False, padding=8),
-                axis=alt.Axis(title=None, format="~g", tickCount=5),
-            ),
-            color=_colour(drawn),
-            detail="seed:N",
-            tooltip=["architecture:N", "seed:O", "step:Q", "value:Q"],
-        )
-    )
-
-
-def for_page(chart: Chart, drawn: Sequence[Look]) -> Spec:
+@lru_cache(maxsize=64)
+def for_page(shape: Shape) -> Spec:
     """As wide as its place, in the ink of the page, so that light, dark and print are alike."""
-    shown = alt.param(name=SHOWN, value=[look.architecture for look in drawn])
-    sized = chart.properties(width="container", height=HEIGHT_PX).add_params(shown)
-    styled = _styled(sized, ink="currentColor", background="transparent", legend=False)
-    return dict(styled.to_dict())
+    return _sized_for_page(panels.against_length(shape), shape.drawn)
+
+
+@lru_cache(maxsize=4)
+def curves_for_page(drawn: tuple[Look, ...]) -> Spec:
+    """Learning curves, like `for_page`."""
+    return _sized_for_page(panels.by_step(drawn), drawn)
 
 
 def write_images(study: Study, store: Store, folder: Path) -> list[Path]:
@@ -124,11 +81,10 @@ def write_images(study: Study, store: Store, folder: Path) -> list[Path]:
     drawn = looks(list(dict.fromkeys(cells["architecture"])))
     written = []
     for quantity in (SCORE, TRAIN_SPEED, MEMORY):
-        chart = _by_task(cells, quantity, drawn)
-        if chart is None:
+        spec = _by_task(cells, quantity, drawn)
+        if spec is None:
             continue
-        spec = json.dumps(_styled(chart, ink=INK, background="white", legend=True).to_dict())
-        svg = vl_convert.vegalite_to_svg(spec)
+        svg = vl_convert.vegalite_to_svg(json.dumps(spec))
         name = quantity.title.lower().replace(" ", "_")
         for path, content in (
             (folder / f"{name}.svg", svg.encode()),
@@ -139,79 +95,29 @@ def write_images(study: Study, store: Store, folder: Path) -> list[Path]:
     return written
 
 
-def _by_task(cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look]) -> Chart | None:
-    panels: list[Chart] = []
+def _by_task(cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look]) -> Spec | None:
+    """A panel per task, with a legend."""
+    drawings: list[Chart] = []
+    datasets: Datasets = {}
     for task, part in cells.groupby("task", sort=False):
-        chart = against_length(part, quantity, drawn)
-        if chart is not None and len(panels) < N_IMAGE_TASKS:
-            metric = part["metric"].iloc[0]
-            what = metric if quantity is SCORE and isinstance(metric, str) else quantity.title
-            panels.append(
-                chart.properties(
-                    width=IMAGE_WIDTH_PX,
-                    height=HEIGHT_PX,
-                    title=alt.TitleParams(f"{task}: {what.lower()}", subtitle=quantity.note),
-                )
-            )
-    shown = alt.param(name=SHOWN, value=[look.architecture for look in drawn])
-    return alt.concat(*panels, columns=N_IMAGE_COLUMNS).add_params(shown) if panels else None
+        found = against_length(part, quantity, drawn, prefix=f"{len(drawings)} ")
+        if found is None or len(drawings) == N_IMAGE_TASKS:
+            continue
+        shape, data = found
+        datasets |= data
+        metric = part["metric"].iloc[0]
+        what = metric if quantity is SCORE and isinstance(metric, str) else quantity.title
+        title = alt.TitleParams(f"{task}: {what.lower()}", subtitle=quantity.note)
+        chart = panels.against_length(shape)
+        drawings.append(chart.properties(width=IMAGE_WIDTH_PX, height=HEIGHT_PX, title=title))
+    if not drawings:
+        return None
+    together = alt.concat(*drawings, columns=N_IMAGE_COLUMNS).add_params(panels.shown(drawn))
+    styled = panels.styled(together, ink=INK, background="white", legend=True)
+    return {**styled.to_dict(), "datasets": datasets}
 
 
-def _chart(found: list[Point]) -> alt.Chart:
-    data = alt.InlineData(values=found)
-    return alt.Chart(data).transform_filter(f"indexof({SHOWN}, datum.architecture) >= 0")
-
-
-def _colour(drawn: Sequence[Look]) -> alt.Color:
-    names, colours = [look.architecture for look in drawn], [look.colour for look in drawn]
-    return alt.Color("architecture:N", scale=alt.Scale(domain=names, range=colours))
-
-
-def _shape(drawn: Sequence[Look]) -> alt.Shape:
-    names, shapes = [look.architecture for look in drawn], [look.shape for look in drawn]
-    return alt.Shape("architecture:N", scale=alt.Scale(domain=names, range=shapes))
-
-
-def _dash() -> alt.StrokeDash:
-    scale = alt.Scale(domain=[False, True], range=[[1, 0], [6, 3]])
-    return alt.StrokeDash("reference:N", scale=scale, legend=None)
-
-
-def _domain(lengths: list[int]) -> list[float]:
-    """A little room at both ends, so that the last points are whole."""
-    return [lengths[0] / 1.15, lengths[-1] * 1.15]
-
-
-def _styled(chart: Chart, *, ink: str, background: str, legend: bool) -> Chart:
-    config = chart.configure(background=background, font="system-ui, 'Liberation Sans', sans-serif")
-    config = config.configure_view(stroke=None)
-    config = config.configure_title(
-        color=ink,
-        subtitleColor=ink,
-        fontSize=13,
-        subtitleFontSize=10,
-        subtitleFontWeight="normal",
-        anchor="start",
-    )
-    config = config.configure_axis(
-        labelColor=ink,
-        titleColor=ink,
-        domainColor=ink,
-        tickColor=ink,
-        gridColor=ink,
-        gridOpacity=0.12,
-        domainOpacity=0.4,
-        tickOpacity=0.4,
-        labelFontSize=11,
-        titleFontSize=11,
-        titleFontWeight="normal",
-        labelOverlap="greedy",
-    )
-    return config.configure_legend(
-        disable=not legend,
-        labelColor=ink,
-        title=None,
-        labelFontSize=12,
-        symbolSize=70,
-        symbolOpacity=1,
-    )
+def _sized_for_page(chart: Chart, drawn: Sequence[Look]) -> Spec:
+    sized = chart.properties(width="container", height=HEIGHT_PX).add_params(panels.shown(drawn))
+    styled = panels.styled(sized, ink="currentColor", background="transparent", legend=False)
+    return dict(styled.to_dict())

@@ -1,6 +1,6 @@
 "use strict";
 
-const { specs } = JSON.parse(document.getElementById("data").textContent);
+const drawings = JSON.parse(document.getElementById("data").textContent);
 const views = [];
 const shown = new Set();
 
@@ -67,8 +67,9 @@ function setUpTable() {
 
 /* SVG, whose currentColor follows the page into dark mode and onto paper. */
 async function draw() {
-  for (const [id, spec] of Object.entries(specs)) {
-    const { view } = await vegaEmbed(document.getElementById(id), spec, { actions: false, renderer: "svg" });
+  const places = document.querySelectorAll(".chart");
+  for (const [index, { spec, datasets }] of drawings.entries()) {
+    const { view } = await vegaEmbed(places[index], { ...spec, datasets }, { actions: false, renderer: "svg" });
     views.push(view);
   }
   document.documentElement.dataset.drawn = String(views.length);

@@ -17,10 +17,10 @@ from bench.records.markdown import bytes_text, count, finite, with_interval
 from bench.records.store import Store
 from bench.records.summary import lines_of, summarise
 from bench.records.table import tally
-from bench.report import charts, statistics
+from bench.report import curves, statistics
 from bench.report.origin import origin
-from bench.report.palette import Look, looks
-from bench.report.points import QUANTITIES, SCORE, Quantity, curves
+from bench.report.palette import looks
+from bench.report.sections import leaders, section
 from bench.study import Study
 
 FOLDER = Path(__file__).parent
@@ -53,34 +53,6 @@ class Cell:
     key: float | str = ""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart's place on the page."""
-
-    id: str
-    title: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """One task."""
-
-    task: str
-    meaning: str
-    figures: list[Figure]
-
-
-@dataclass(frozen=True)
-class Leader:
-    """Who leads at one length of one task: all that the seeds cannot tell from the best."""
-
-    length: int
-    names: list[str]
-    score: str
-    fastest: str
-
-
 def write(study: Study, store: Store, path: Path) -> Path:
     """Write the page; equal rows give equal bytes."""
     files.write_atomically(path, render(study, store).encode())
@@ -92,9 +64,14 @@ def render(study: Study, store: Store) -> str:
     frame = complete(study, store)
     cells = statistics.with_ranks(summarise(frame))
     drawn = looks(list(dict.fromkeys(cells["architecture"])))
-    specs: dict[str, charts.Spec] = {}
-    tasks = [str(task) for task in dict.fromkeys(cells["task"])]
-    sections = [_section(task, frame, cells, store, drawn, specs) for task in tasks]
+    by_task = {str(task): part for task, part in cells.groupby("task", sort=False)}
+    learned = curves.by_task(frame, cells, store)
+    sections = [section(task, part, learned.get(task), drawn) for task, part in by_task.items()]
+    drawings = [
+        {"spec": figure.spec, "datasets": figure.datasets}
+        for one in sections
+        for figure in one.figures
+    ]
     lines = [_line(cell) for cell in lines_of(cells)]
     kept, alike = _worth_a_column(lines)
     environment = jinja2.Environment(
@@ -108,7 +85,7 @@ def render(study: Study, store: Store) -> str:
         title=study.title,
         question=study.question,
         tally=tally(frame).strip(),
-        leaders={task: _leaders(cells[cells["task"] == task]) for task in tasks},
+        leaders={task: leaders(part) for task, part in by_task.items()},
         reasons=_reasons(frame),
         looks=drawn,
         sections=sections,
@@ -117,7 +94,7 @@ def render(study: Study, store: Store) -> str:
         alike=[f"{COLUMNS[index][0]} {lines[0][index].text}" for index in alike],
         lines=[(line[2].text, [line[index] for index in kept]) for line in lines],
         origin=origin(frame),
-        data=embedded({"specs": specs}),
+        data=embedded(drawings),
         library=_library(),
         script=(FOLDER / "page.js").read_text(encoding="utf-8"),
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),
@@ -139,70 +116,6 @@ def _library() -> str:
 
     snippet: Any = None  # that of vl_convert itself, which its stub does not know
     return str(vl_convert.javascript_bundle(snippet)).replace("</script", "<\\/script")
-
-
-def _section(
-    task: str,
-    frame: pd.DataFrame,
-    cells: pd.DataFrame,
-    store: Store,
-    drawn: list[Look],
-    specs: dict[str, charts.Spec],
-) -> Section:
-    """One task's figures; their specifications go into `specs`."""
-    cells, frame = cells[cells["task"] == task], frame[frame["task"] == task]
-    metric, higher = (cells[name].dropna() for name in ("metric", "higher_is_better"))
-    meaning = ""
-    if len(metric):
-        direction = f", {'higher' if higher.iloc[0] else 'lower'} is better" if len(higher) else ""
-        meaning = f"{metric.iloc[0]}{direction}"
-    figures = []
-    for quantity in QUANTITIES:
-        chart = charts.against_length(cells, quantity, drawn)
-        if chart is not None:
-            title = _figure_title(quantity, metric)
-            figures.append(Figure(f"chart-{len(specs)}", title, quantity.note))
-            specs[figures[-1].id] = charts.for_page(chart, drawn)
-    name, length, found = curves(frame, cells, store)
-    if found:
-        note = f"every seed at length {length:,}, at the setting that val chose"
-        figures.append(
-            Figure(f"chart-{len(specs)}", f"Learning curves: {name.replace('_', ' ')}", note)
-        )
-        specs[figures[-1].id] = charts.for_page(charts.learning_curves(found, drawn), drawn)
-    return Section(task, meaning, figures)
-
-
-def _figure_title(quantity: Quantity, metric: pd.Series[Any]) -> str:
-    return f"Test {metric.iloc[0]}" if quantity is SCORE and len(metric) else quantity.title
-
-
-def _leaders(cells: pd.DataFrame) -> list[Leader]:
-    found = []
-    for _, group in cells.groupby("length", sort=True):
-        best = statistics.by_score(group)
-        top = lines_of(best)[0]
-        first = best[best["rank"] == 1]
-        names = list(first["architecture"]) if len(first) else []
-        fast = group[group["train_tokens_per_s"].notna()]
-        fastest = ""
-        if len(fast):
-            quickest = lines_of(fast.loc[[fast["train_tokens_per_s"].idxmax()]])[0]
-            fastest = f"{quickest['architecture']} ({count(quickest['train_tokens_per_s'], 3)})"
-            if statistics.kernel_class(quickest["kernel"]) == "reference":
-                fastest += " †"
-        found.append(Leader(int(top["length"]), names, _sure(top, names), fastest))
-    return found
-
-
-def _sure(top: dict[str, Any], names: list[str]) -> str:
-    """The best score, and how sure it is."""
-    if pd.isna(top["score"]):
-        return "nothing trained" if not top["n_wanted"] else "no score"
-    text = with_interval(top["score"], top["score_low"], top["score_high"])
-    if not names:
-        return f"best {text}: {top['architecture']}, from one seed, so not ranked"
-    return text
 
 
 def _reasons(frame: pd.DataFrame) -> list[dict[str, Any]]:

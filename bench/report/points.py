@@ -1,15 +1,13 @@
-"""What the charts draw, as plain data: points of the cells, marks of the failures, curves."""
+"""What the charts draw, as plain data: points of the cells, marks of the failures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from bench.records.markdown import MIB, bytes_text, count, finite, number, with_interval
-from bench.records.store import Store
 from bench.records.summary import lines_of
 from bench.report.statistics import kernel_class
 
@@ -77,38 +75,6 @@ def chance(cells: pd.DataFrame) -> list[Point]:
     """The chance level at every length."""
     known = cells[cells["chance"].notna()].drop_duplicates("length").sort_values("length")
     return [{"length": cell["length"], "value": float(cell["chance"])} for cell in lines_of(known)]
-
-
-def curves(frame: pd.DataFrame, cells: pd.DataFrame, store: Store) -> tuple[str, int, list[Point]]:
-    """Learning curves of one task at its longest length with a score: their name, length, points.
-
-    Of every seed at the chosen setting: rows are parsed for this, so only these.
-    """
-    scored = cells[cells["score"].notna()]
-    if scored.empty:
-        return "", 0, []
-    length = int(scored["length"].max())
-    chosen = scored[scored["length"] == length][["task", "length", "architecture", "setting"]]
-    ran = frame[(frame["purpose"] == "train") & (frame["status"] == "ok")]
-    ran = ran.merge(chosen, on=list(chosen.columns))
-    rows = {row.id: row for row in store.rows(ran["id"].tolist())}
-    names = {name for row in rows.values() for name in row.curves}
-    metric = scored["metric"].dropna()
-    wanted = ["val_score", *(f"val_{one}" for one in metric[:1]), "val_loss", "train_loss"]
-    name = next((name for name in [*wanted, *sorted(names)] if name in names), "")
-    lines = ran[["id", "architecture", "seed"]].itertuples(index=False)
-    found = [
-        {"architecture": architecture, "seed": int(seed), "step": step, "value": value}
-        for row_id, architecture, seed in lines
-        for step, value in _known(rows[row_id].curves.get(name, []))
-    ]
-    return name, length, found
-
-
-def _known(curve: list[tuple[float, float | None]]) -> Iterator[tuple[float, float]]:
-    for step, value in curve:
-        if value is not None:
-            yield step, value
 
 
 def _text(cell: dict[str, Any], quantity: Quantity) -> str:
