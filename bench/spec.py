@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import (
@@ -158,7 +159,7 @@ class Run(Spec):
             raise ValueError("the length is a key of the run, not an option of the task")
         return self
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The hash of the canonical JSON of what decides the result.
 

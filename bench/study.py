@@ -6,7 +6,7 @@ Example::
     base:                       # a Run, without what the grid varies
       params: 50_000
       training: {steps: 300, tokens_per_batch: 4096}
-    grid:                       # every combination; dotted keys reach inside
+    grid:                       # every combination; dotted keys reach inside; a list of grids too
       architecture: [lstm, {name: s4d, state: 16}]
       task: [python_bytes]
       length: [128, 512]
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from bench.errors import UserError, from_validation, unknown
 from bench.spec import RUN_KEYS, Choice, Run, Spec, keys_of, parse_run
@@ -46,10 +46,15 @@ class StudyFile(Spec):
     title: str
     question: str = ""
     base: dict[str, JsonValue] = Field(default_factory=dict)
-    grid: dict[str, list[JsonValue]] = Field(default_factory=dict)
+    grid: list[dict[str, list[JsonValue]]] = Field(default_factory=list)  # or one alone
     include: list[dict[str, JsonValue]] = Field(default_factory=list)
     exclude: list[dict[str, JsonValue]] = Field(default_factory=list)
     measure: dict[str, JsonValue] | None = None
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _several(cls, given: object) -> object:
+        return [given] if isinstance(given, Mapping) else given
 
 
 @dataclass(frozen=True)
@@ -140,14 +145,15 @@ def one_run(architecture: str, task: str, length: int, seed: int, settings: Sequ
 
 
 def _expand(study: StudyFile, where: str) -> Iterator[Run]:
-    for key in itertools.chain(study.grid, *study.exclude):
+    for key in itertools.chain(*study.grid, *study.exclude):
         _known_key(key, where)
-    for key, values in study.grid.items():
-        if not values:
-            raise UserError(f"{where}: grid: {key} is an empty list: there is nothing to run")
+    for grid in study.grid:
+        for key, values in grid.items():
+            if not values:
+                raise UserError(f"{where}: grid: {key} is an empty list: there is nothing to run")
     runs: dict[str, Run] = {}
-    given = _grid(study.base, study.grid) if study.grid else iter(())
-    for data in itertools.chain(given, (_over(study.base, extra) for extra in study.include)):
+    grids = [_grid(study.base, grid) for grid in study.grid if grid]
+    for data in itertools.chain(*grids, (_over(study.base, extra) for extra in study.include)):
         run = parse_run(data, where)
         if not any(_matches(run, pattern, where) for pattern in study.exclude):
             runs.setdefault(run.id, run)
@@ -167,7 +173,7 @@ def _grid(base: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> Iterator[di
 
 
 def _measured(study: StudyFile, where: str) -> Iterator[dict[str, Any]]:
-    """The measuring runs: no training, one seed, the grid's architectures, tasks and lengths."""
+    """The measuring runs: no training, one seed, the grids' architectures, tasks and lengths."""
     assert study.measure is not None
     axes: dict[str, list[Any]] = {}
     settings: dict[str, Any] = {"training.steps": 0, "training.warmup_steps": 0}
@@ -182,8 +188,9 @@ def _measured(study: StudyFile, where: str) -> Iterator[dict[str, Any]]:
             choices = [*RUN_KEYS[""], *RUN_KEYS["measure"]]
             raise UserError(f"{where}: measure: {unknown('key', key, choices)}")
     for key in ("architecture", "task", "length"):
-        if key not in axes and key in study.grid:
-            axes[key] = study.grid[key]
+        found = [value for grid in study.grid for value in grid.get(key, [])]
+        if key not in axes and found:
+            axes[key] = found
     if any(not values for values in axes.values()):
         raise UserError(f"{where}: measure: an empty list: there is nothing to measure")
     for data in _grid(study.base, axes):

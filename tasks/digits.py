@@ -15,11 +15,13 @@ from tasks.pixels import Pixels
 class Digits(Pixels):
     """Handwritten 8x8 digits of scikit-learn, read pixel by pixel.
 
-    0 0 .31 .81 ... (64 grey values) -> 0. The project's own split, 1,077 train, 360 val and 360
-    test: not to be compared with published numbers. Chance is 0.1.
+    0 0 .31 .81 ... (64 grey values, then standardised) -> 0. The project's own split, 1,077 train,
+    360 val and 360 test: not to be compared with published numbers. Chance is 0.1.
     """
 
     sides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    mean: ClassVar[float] = 0.3053
+    deviation: ClassVar[float] = 0.3761
     n_images: ClassVar[int] = 1797
     n_held_out_per_class: ClassVar[int] = 36
 

@@ -20,7 +20,10 @@ from tasks.task import SPLITS, Batch, Kind, Reals, Split, check_indices
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels(Classification):
-    """An image read row by row, one grey value in 0..1 per step; `length` is its pixels.
+    """An image read row by row, one grey value per step; `length` is its pixels.
+
+    Grey values are standardised, as is usual for these images: with raw values in 0..1 the common
+    part of all inputs hides what differs behind a LayerNorm.
 
     Lengths other than the original are the mean of square blocks of pixels, or each pixel repeated
     in a square block. The outputs are averaged over time, as S4 does (Gu et al. 2022,
@@ -36,6 +39,10 @@ class Pixels(Classification):
     pool: ClassVar[Literal["last", "mean"]] = "mean"
     sides: ClassVar[tuple[int, ...]]
     """The sides to which images can be resampled without cutting a pixel."""
+    mean: ClassVar[float]
+    """Of all grey values in 0..1 at the original size; subtracted."""
+    deviation: ClassVar[float]
+    """Their standard deviation; divided by."""
     n_images: ClassVar[int]
     n_held_out_per_class: ClassVar[int]
     """Images of each class in val, and as many again in test."""
@@ -71,7 +78,8 @@ class Pixels(Classification):
         images, labels = self.read()
         rows = _rows(self)[split][indices]
         resampled = resample(images[rows], round(self.length**0.5))  # (B, S, S)
-        return Batch(inputs=resampled.flatten(1)[..., None], targets=labels[rows])
+        inputs = (resampled.flatten(1)[..., None] - self.mean) / self.deviation  # (B, T, 1)
+        return Batch(inputs=inputs, targets=labels[rows])
 
 
 def resample(images: Tensor, side: int) -> Tensor:

@@ -18,11 +18,14 @@ from tasks.pixels import Pixels
 class Smnist5k(Pixels):
     """5,000 MNIST digits read pixel by pixel.
 
-    0 0 ... .99 .49 ... 0 (784 grey values) -> 5. The project's own split, 4,000 train, 500 val and
-    500 test: a twelfth of MNIST, not to be compared with published numbers. Chance is 0.1.
+    0 0 ... .99 .49 ... 0 (784 grey values, then standardised) -> 5. The project's own split, 4,000
+    train, 500 val and 500 test: a twelfth of MNIST, not to be compared with published numbers.
+    Chance is 0.1.
     """
 
     sides: ClassVar[tuple[int, ...]] = (7, 14, 28, 56, 112)
+    mean: ClassVar[float] = 0.1313
+    deviation: ClassVar[float] = 0.3086
     n_images: ClassVar[int] = 5000
     n_held_out_per_class: ClassVar[int] = 50
 

@@ -18,10 +18,10 @@ from tests import synthetic
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--enable-logging=stderr --v=0 --virtual-time-budget=20000 --window-size=1280,2000"
-).split()
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--window-size=1280,2000"),
+)
 DRIVER = """
 (async () => {
   while (!document.documentElement.dataset.drawn) await new Promise((go) => setTimeout(go, 50));

@@ -77,9 +77,7 @@ def test_live_and_packed_rows_read_alike(tmp_path: Path, how_many: int | None) -
         assert ours == theirs
 
 
-def test_tables_of_packed_rows_parse_no_row(
-    filled: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_of_packed_rows_parse_no_row(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.pack()
     monkeypatch.setattr(Store, "_parse", lambda *_: pytest.fail("parsed a row"))
     assert len(filled.frame()) == len(filled.ids())
@@ -395,7 +393,7 @@ def test_the_interval_is_that_of_scipy(n_seeds: int) -> None:
 
 
 def test_an_interval_depends_on_its_own_values_only() -> None:
-    values = np.random.default_rng(1).random((3000, 3))
+    values = np.random.default_rng(1).random((3000, 7))
     low, high = bootstrap.interval(values)
     alone = bootstrap.interval(values[1234:1235])
     assert (low[1234], high[1234]) == (alone[0][0], alone[1][0])

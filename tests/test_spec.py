@@ -160,6 +160,26 @@ def test_include_adds_runs_over_the_base(tmp_path):
     assert added.training.learning_rate == 1e-3
 
 
+def test_several_grids_stand_side_by_side(tmp_path):
+    text = """
+title: t
+base: {seed: 1}
+grid:
+  - {architecture: [gru], task: [parity], length: [8, 16]}
+  - {architecture: [rnn, gru], task: [adding], length: [32]}
+measure: {instruments: [memory]}
+"""
+    runs = load(write_study(tmp_path, text)).runs
+    trained = [(r.architecture.name, r.task.name, r.length) for r in runs if r.purpose == "train"]
+    assert trained == [
+        ("gru", "parity", 8),
+        ("gru", "parity", 16),
+        ("rnn", "adding", 32),
+        ("gru", "adding", 32),
+    ]
+    assert sum(r.purpose == "measure" for r in runs) == 2 * 2 * 3
+
+
 def test_dotted_grid_keys_reach_inside(tmp_path):
     text = """
 title: t
@@ -196,7 +216,7 @@ def test_measuring_runs_are_one_per_architecture_task_and_length(tmp_path):
         (GRID + "measure: {instrument: [memory]}\n", "did you mean 'instruments'?"),
         (GRID + "measure: {instruments: [memroy]}\n", "did you mean 'memory'?"),
         (GRID + "measure: {instruments: [memory], length: []}\n", "nothing to measure"),
-        (GRID.replace("[0, 1]", "0"), "grid.seed"),
+        (GRID.replace("[0, 1]", "0"), "seed"),
         ("title: [unclosed\n", "is not YAML"),
         ("- a\n- b\n", "has to be a mapping"),
         ("title: t\ntitle: u\n", "stands twice"),

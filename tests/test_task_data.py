@@ -82,8 +82,17 @@ def test_every_image_is_in_one_split_and_classes_are_even(name: str) -> None:
             assert (counts == task.n_held_out_per_class).all()
         # Neighbours are mixed: the first hundred know every class.
         assert (batch.targets[:100].bincount(minlength=10) > 0).all()
-    assert sorted(seen) == sorted(image.numpy().tobytes() for image in images)
+    standardised = (images - task.mean) / task.deviation
+    assert sorted(seen) == sorted(image.numpy().tobytes() for image in standardised)
     assert len(set(seen)) == task.n_images
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_grey_values_are_standardised(name: str) -> None:
+    task = need(name)
+    inputs = task.examples("train", 0, torch.arange(task.size("train"))).inputs
+    assert inputs.mean().item() == pytest.approx(0.0, abs=2e-3)
+    assert inputs.std().item() == pytest.approx(1.0, abs=2e-3)
 
 
 def test_split_sizes_are_the_documented_ones() -> None:
@@ -107,7 +116,8 @@ def test_images_carry_the_labels_of_the_file(name: str) -> None:
     for split in ("train", "test"):
         batch = task.examples(split, 0, torch.arange(200))
         for inputs, label in zip(batch.inputs, batch.targets.tolist(), strict=True):
-            pixels = (inputs[:, 0] * brightest).round().byte().numpy().tobytes()
+            grey = inputs[:, 0] * task.deviation + task.mean
+            pixels = (grey * brightest).round().byte().numpy().tobytes()
             assert label_of[pixels] == label
 
 

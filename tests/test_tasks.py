@@ -242,8 +242,7 @@ def test_inputs_and_targets_are_what_the_task_says(name: str, split: Split) -> N
         assert batch.inputs.dtype == torch.float32
         assert batch.inputs.shape[2:] == (task.inputs.channels,)
         assert batch.inputs.isfinite().all()
-        assert batch.inputs.min() >= 0
-        assert batch.inputs.max() <= 1
+        assert batch.inputs.abs().max() <= 3  # of the order of 1, as initialisations expect
     if batch.targets.dtype == torch.float32:
         assert task.kind == "per_sequence"
         assert batch.targets.shape == (len(batch), task.n_outputs)

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +62,14 @@ def sweep(study_name: str, store: Store, planned: Plan, n_workers: int, watcher:
     """
     make_writable(store.folder)
     pool = Pool(store, study_name, provenance(), watcher)
-    if planned.train:
-        with _machine(fcntl.LOCK_SH, watcher):
-            pool.each(planned.train, n_workers, entry.train)
-    if planned.measure:
+    with _machine(fcntl.LOCK_SH, watcher):
+        pool.each(planned.train, n_workers, entry.train)
+        memory = _measure_memory(pool, store, planned.measure, n_workers)
+    done = store.ids()
+    if timed := [run for run in planned.measure if run.id not in done]:
         with _machine(fcntl.LOCK_EX, watcher):
-            _measure(pool, store, planned.measure)
+            for group in _sessions(timed):
+                _time(pool, store, group, memory)
 
 
 def make_writable(folder: Path) -> None:
@@ -85,20 +87,23 @@ def make_writable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
 
 
-def _measure(pool: Pool, store: Store, runs: tuple[Run, ...]) -> None:
+def _measure_memory(
+    pool: Pool, store: Store, runs: Sequence[Run], n_workers: int
+) -> dict[str, dict[str, Any]]:
+    """Peak memory by run id, each in a fresh process; a run that fails has a row instead."""
+
     def result(run: Run) -> Path:
         return (store.folder / "work" / f"{run.id}.memory.json").resolve()
 
-    with_memory = [run for run in runs if "memory" in run.measure.instruments]
-    pool.each(with_memory, 1, entry.measure_memory, lambda run: (result(run),))
-    failed = store.ids()
-    memory: dict[str, dict[str, Any]] = {}
-    for run in with_memory:
-        if run.id not in failed and result(run).exists():
-            memory[run.id] = json.loads(result(run).read_text())
+    wanted = [run for run in runs if "memory" in run.measure.instruments]
+    pool.each(wanted, n_workers, entry.measure_memory, lambda run: (result(run),))
+    done = store.ids()
+    measured: dict[str, dict[str, Any]] = {}
+    for run in wanted:
+        if run.id not in done and result(run).exists():
+            measured[run.id] = json.loads(result(run).read_text())
             result(run).unlink()
-    for group in _sessions(run for run in runs if run.id not in failed):
-        _time(pool, store, group, memory)
+    return measured
 
 
 def _time(pool: Pool, store: Store, runs: list[Run], memory: dict[str, dict[str, Any]]) -> None:
@@ -117,7 +122,7 @@ def _time(pool: Pool, store: Store, runs: list[Run], memory: dict[str, dict[str,
         _time(pool, store, left[half:], memory)
 
 
-def _sessions(runs: Iterator[Run]) -> Iterator[list[Run]]:
+def _sessions(runs: Sequence[Run]) -> Iterator[list[Run]]:
     """Groups of equal resources and settings; the cells of a task and a length stay together."""
     alike: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:

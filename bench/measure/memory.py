@@ -39,7 +39,7 @@ def measure(run: Run) -> dict[str, float | int | str | None]:
 
 
 def peak_resident_bytes(action: Callable[[], None], rehearsal: Callable[[], None]) -> int:
-    """How far the resident set rises during `action`, after `rehearsal` has loaded what it needs."""
+    """How far the resident set rises in `action`, after `rehearsal` has loaded what it needs."""
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
     rehearsal()

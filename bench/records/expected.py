@@ -117,8 +117,9 @@ def _foreign(ids: list[str], runs: Mapping[str, Run], study: Study, store: Store
     shown = "; ".join(differences[:N_SHOWN_DIFFERENCES])
     if (more := len(differences) - N_SHOWN_DIFFERENCES) > 0:
         shown += f"; and {more} more"
+    shown = shown or "same settings, but another version of seqbench made that id"
     return UserError(
-        f"{what}; nearest is {nearest}: {shown or 'the ids are of another seqbench'}; "
+        f"{what}; nearest is {nearest}: {shown}; "
         f"mend the study, or `bench prune {study.folder}` moves them aside"
     )
 

@@ -32,13 +32,13 @@ class Scored(BaseModel):
 class Row(BaseModel):
     """One run's outcome. Written once, never changed.
 
-    `metrics` of a run that trained: `test_score` and `val_score` (of the primary metric, test at the
-    weights that were best on val), `test_<metric>` and `val_<metric>` for every metric,
-    `steps_done`, `best_step`, `train_seconds`, `observed_train_tokens_per_s` (other cells ran beside
-    it: not a measurement). Of a run that measured: `train_tokens_per_s`, `infer_tokens_per_s` and
-    their `_low` and `_high` (95% bootstrap interval of the median), `step_ms_p50`, `_p90`, `_p99`,
-    `first_step_ms`, `rounds`, `noise_floor` (a ratio), `peak_bytes`. Of both: `parameters`,
-    `body_parameters`, `width`, `state_bytes`, `flops_per_token`.
+    `metrics` of a run that trained: `test_score` and `val_score` (of the primary metric, test at
+    the weights that were best on val), `test_<metric>` and `val_<metric>` for every metric,
+    `steps_done`, `best_step`, `train_seconds`, `observed_train_tokens_per_s` (other cells ran
+    beside it: not a measurement). Of a run that measured: `train_tokens_per_s`,
+    `infer_tokens_per_s` and their `_low` and `_high` (95% bootstrap interval of the median),
+    `step_ms_p50`, `_p90`, `_p99`, `first_step_ms`, `rounds`, `noise_floor` (a ratio), `peak_bytes`.
+    Of both: `parameters`, `body_parameters`, `width`, `state_bytes`, `flops_per_token`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -79,6 +79,16 @@ def summarise(frame: Frame) -> Frame:
     )
 
 
+def problems_of(cell: dict[str, Any]) -> str:
+    """All that did not end well in a cell, as one text."""
+    places = {
+        "problems": "",
+        "other_problems": " at other settings",
+        "measure_problems": " in measuring",
+    }
+    return "; ".join(f"{cell[name]}{place}" for name, place in places.items() if cell[name])
+
+
 def _meaning(frame: Frame) -> Frame:
     """What the score means, from whichever row of the cell or else of the task can say it."""
     names = ["metric", "unit", "higher_is_better", "chance"]

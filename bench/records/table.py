@@ -11,7 +11,7 @@ import pandas as pd
 from bench.errors import unknown
 from bench.records.expected import MISSING, complete, foreign, with_missing
 from bench.records.markdown import bytes_text, count, escape, number, table, with_interval
-from bench.records.summary import lines_of, summarise
+from bench.records.summary import lines_of, problems_of, summarise
 from bench.records.tidy import tidy
 
 __all__ = ["Format", "complete", "foreign", "render", "tidy", "with_missing"]
@@ -69,8 +69,6 @@ def _title(task: str, cells: pd.DataFrame) -> str:
 
 
 def _line(cell: dict[str, Any]) -> list[str]:
-    problems = [str(cell["problems"])]
-    problems += [f"{cell[name]} {what}" for name, what in _OTHER_PROBLEMS if cell[name]]
     return [
         count(cell["length"]),
         escape(str(cell["architecture"])),
@@ -83,11 +81,8 @@ def _line(cell: dict[str, Any]) -> list[str]:
         count(cell["parameters"]),
         count(cell["state_bytes"]),
         escape(_first_text(cell["kernel"], cell["train_kernel"])),
-        escape("; ".join(filter(None, problems))),
+        escape(problems_of(cell)),
     ]
-
-
-_OTHER_PROBLEMS = (("other_problems", "at other settings"), ("measure_problems", "in measuring"))
 
 
 def _first_text(*values: object) -> str:

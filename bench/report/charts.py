@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.records.store import Store
 from bench.records.summary import summarise
 from bench.report import panels
 from bench.report.palette import Look, looks
-from bench.report.panels import Chart, Shape
+from bench.report.panels import HEIGHT_PX, Chart, Shape
 from bench.report.points import (
     MEMORY,
     SCORE,
@@ -32,7 +33,6 @@ from bench.study import Study
 
 Spec = dict[str, Any]
 Datasets = dict[str, list[Point]]
-HEIGHT_PX = 240
 IMAGE_WIDTH_PX = 300
 IMAGE_SCALE = 2
 N_IMAGE_COLUMNS = 2
@@ -54,7 +54,7 @@ def against_length(
         drawn=tuple(drawn),
         has_intervals=any(point["low"] is not None for point in found),
         has_chance=bool(level),
-        has_failures=bool(lost),
+        n_stacked_failures=max(Counter(mark["length"] for mark in lost).values(), default=0),
         prefix=prefix,
     )
     named = {"points": found, "chance": level, "failures": lost}

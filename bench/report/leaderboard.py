@@ -15,7 +15,7 @@ from bench.records import files
 from bench.records.expected import complete
 from bench.records.markdown import between, bytes_text, count, escape, number, table
 from bench.records.store import Store
-from bench.records.summary import lines_of, summarise
+from bench.records.summary import lines_of, problems_of, summarise
 from bench.records.table import tally
 from bench.report import statistics
 from bench.report.origin import origin
@@ -110,7 +110,7 @@ def _overall(cells: pd.DataFrame) -> str:
         ]
         for one in statistics.overall(cells)
     ]
-    headings = ("mean rank", "architecture", "nobody clearly better", "why no mean")
+    headings = ("mean rank", "architecture", "first or tied", "why no mean")
     return f"## Overall, over tasks and lengths\n\n{table(headings, lines, right=(0, 2))}"
 
 
@@ -149,11 +149,6 @@ def _warning(cells: pd.DataFrame) -> str:
 def _line(cell: dict[str, Any]) -> list[str]:
     reference = statistics.kernel_class(cell["kernel"]) == "reference"
     score = between(number(cell["score"]), number(cell["score_low"]), number(cell["score_high"]))
-    problems = [
-        cell["problems"],
-        cell["other_problems"] and f"{cell['other_problems']} at other settings",
-        cell["measure_problems"] and f"{cell['measure_problems']} in measuring",
-    ]
     return [
         NOT_RANKED if pd.isna(cell["rank"]) else str(cell["rank"]),
         escape(cell["architecture"]),
@@ -168,7 +163,7 @@ def _line(cell: dict[str, Any]) -> list[str]:
         _rates(cell),
         escape(_either(cell["kernel"], cell["train_kernel"])),
         escape(_either(cell["precision"], cell["train_precision"])),
-        escape("; ".join(filter(None, problems))),
+        escape(problems_of(cell)),
     ]
 
 

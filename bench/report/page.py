@@ -15,7 +15,7 @@ from bench.records import files
 from bench.records.expected import complete
 from bench.records.markdown import bytes_text, count, finite, with_interval
 from bench.records.store import Store
-from bench.records.summary import lines_of, summarise
+from bench.records.summary import lines_of, problems_of, summarise
 from bench.records.table import tally
 from bench.report import curves, statistics
 from bench.report.origin import origin
@@ -128,15 +128,6 @@ def _reasons(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _line(cell: dict[str, Any]) -> list[Cell]:
     reference = " †" if statistics.kernel_class(cell["kernel"]) == "reference" else ""
-    problems = "; ".join(
-        f"{cell[name]}{what}"
-        for name, what in (
-            ("problems", ""),
-            ("other_problems", " at other settings"),
-            ("measure_problems", " in measuring"),
-        )
-        if cell[name]
-    )
     score = with_interval(cell["score"], cell["score_low"], cell["score_high"])
     seeds = f"{cell['n_seeds']}/{cell['n_wanted']}" if cell["n_wanted"] else ""
     kernel = cell["kernel"] if isinstance(cell["kernel"], str) else cell["train_kernel"]
@@ -159,7 +150,7 @@ def _line(cell: dict[str, Any]) -> list[Cell]:
         _numeric(cell["n_settings"], str(cell["n_settings"] or "")),
         _worded(kernel),
         _worded(precision),
-        Cell(problems, problems),
+        _worded(problems_of(cell)),
     ]
 
 

@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 import altair as alt
 
 from bench.report.palette import Look
-from bench.report.points import SCORE, Quantity
+from bench.report.points import MARK_STEP_PX, SCORE, Quantity
 
 Chart: TypeAlias = Any  # altair's methods return unions that its own functions do not take
 SHOWN = "shown"  # the architectures to draw; the page's legend sets it
 GREY = "#8a8a8a"
+HEIGHT_PX = 240
 FONT = "system-ui, 'Liberation Sans', sans-serif"
 
 
@@ -30,7 +31,7 @@ class Shape:
     drawn: tuple[Look, ...]
     has_intervals: bool
     has_chance: bool
-    has_failures: bool
+    n_stacked_failures: int  # at the length that has most
     prefix: str = ""  # of the names of its data: `points`, `chance`, `failures`
 
 
@@ -46,7 +47,8 @@ def against_length(shape: Shape) -> Chart:
         axis=alt.Axis(values=list(lengths), format=",d", title="length (tokens)", grid=False),
     )
     kind = {"type": "log"} if quantity.logarithmic else {"zero": False}
-    scale = alt.Scale(nice=False, padding=12, **kind)
+    strip_px = min(MARK_STEP_PX * shape.n_stacked_failures, HEIGHT_PX / 2)  # above the lines
+    scale = alt.Scale(nice=False, padding=12, range=[HEIGHT_PX, strip_px], **kind)
     format_ = "~s" if quantity.logarithmic else "~g"
     y = alt.Y("value:Q", scale=scale, axis=alt.Axis(title=None, format=format_, tickCount=5))
     tooltip = [
@@ -66,7 +68,7 @@ def against_length(shape: Shape) -> Chart:
     layers.append(base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash()))
     dots = base.mark_point(filled=True, size=55, opacity=1)
     layers.append(dots.encode(y=y, shape=_shape(shape.drawn), tooltip=tooltip))
-    if not shape.has_failures:
+    if not shape.n_stacked_failures:
         return alt.layer(*layers)
     marks = _chart(f"{shape.prefix}failures").mark_text(text="×", fontSize=17, fontWeight="bold")
     failures = marks.encode(
