@@ -108,6 +108,9 @@ class Pool:
             while waiting or self.alive:
                 while waiting and len(self.alive) < n_workers:
                     run = waiting.pop()
+                    if self.store.has(run.id):  # another launcher's doing, since the plan was made
+                        self.report(run)
+                        continue
                     memory = run.resources.memory_bytes or share
                     job = self._job([run], memory)
                     self.alive.append(self._start(run, target, job, arguments(run)))

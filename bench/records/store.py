@@ -46,6 +46,10 @@ class Store:
         """Which runs have a row, by file names and one column: no row is parsed."""
         return {path.stem for path in self._live_files()} | packed.ids(self.packed_file)
 
+    def has(self, row_id: str) -> bool:
+        """Whether there is a live row of this id: one look at the disk, for those who wait."""
+        return self._live_path(row_id).exists()
+
     def statuses(self) -> dict[str, str]:
         """The status of every row by id."""
         live = {row.id: str(row.status) for row in self._live_rows()}

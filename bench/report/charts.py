@@ -14,11 +14,12 @@ import pandas as pd
 
 from bench.records import files
 from bench.records.expected import complete
+from bench.records.markdown import number
 from bench.records.store import Store
 from bench.records.summary import summarise
 from bench.report import panels
 from bench.report.palette import Look, looks
-from bench.report.panels import HEIGHT_PX, Chart, Shape
+from bench.report.panels import DRAWN, HEIGHT_PX, Chart, Shape
 from bench.report.points import (
     MEMORY,
     SCORE,
@@ -27,6 +28,7 @@ from bench.report.points import (
     Quantity,
     chance,
     failures,
+    far_from,
     points,
 )
 from bench.study import Study
@@ -45,19 +47,21 @@ def against_length(
 ) -> tuple[Shape, Datasets] | None:
     """Shape and data of one task's `quantity` against length; None if nothing is known."""
     found, lost = points(cells, quantity), failures(cells, quantity)
-    level = chance(cells) if quantity is SCORE else []
     if not found:
         return None
+    lengths = sorted({point["length"] for point in [*found, *lost]})
+    level = chance(cells, lengths) if quantity is SCORE else []
+    far = far_from(level, found)
     shape = Shape(
         quantity=quantity,
-        lengths=tuple(sorted({point["length"] for point in [*found, *lost]})),
+        lengths=tuple(lengths),
         drawn=tuple(drawn),
         has_intervals=any(point["low"] is not None for point in found),
-        has_chance=bool(level),
+        chance=number(level[0]["value"]) if far else DRAWN if level else "",
         n_stacked_failures=max(Counter(mark["length"] for mark in lost).values(), default=0),
         prefix=prefix,
     )
-    named = {"points": found, "chance": level, "failures": lost}
+    named = {"points": found, "chance": [] if far else level, "failures": lost}
     return shape, {f"{prefix}{name}": data for name, data in named.items() if data}
 
 
@@ -107,7 +111,7 @@ def _by_task(cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look]) -> 
         datasets |= data
         metric = part["metric"].iloc[0]
         what = metric if quantity is SCORE and isinstance(metric, str) else quantity.title
-        title = alt.TitleParams(f"{task}: {what.lower()}", subtitle=quantity.note)
+        title = alt.TitleParams(f"{task}: {what.lower()}", subtitle=shape.note)
         chart = panels.against_length(shape)
         drawings.append(chart.properties(width=IMAGE_WIDTH_PX, height=HEIGHT_PX, title=title))
     if not drawings:

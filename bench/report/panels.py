@@ -19,6 +19,7 @@ Chart: TypeAlias = Any  # altair's methods return unions that its own functions 
 SHOWN = "shown"  # the architectures to draw; the page's legend sets it
 GREY = "#8a8a8a"
 HEIGHT_PX = 240
+DRAWN = "drawn"
 FONT = "system-ui, 'Liberation Sans', sans-serif"
 
 
@@ -30,9 +31,19 @@ class Shape:
     lengths: tuple[int, ...]
     drawn: tuple[Look, ...]
     has_intervals: bool
-    has_chance: bool
+    chance: str  # "": unknown; "drawn"; or the level, if it is too far away to be drawn
     n_stacked_failures: int  # at the length that has most
     prefix: str = ""  # of the names of its data: `points`, `chance`, `failures`
+
+    @property
+    def note(self) -> str:
+        """How to read the chart."""
+        if not self.chance:
+            return self.quantity.note
+        chance = (
+            "dotted: chance" if self.chance == DRAWN else f"chance {self.chance}, off the scale"
+        )
+        return f"{self.quantity.note}; {chance}"
 
 
 def against_length(shape: Shape) -> Chart:
@@ -59,7 +70,7 @@ def against_length(shape: Shape) -> Chart:
     ]
     base = _chart(f"{shape.prefix}points").encode(x=x, color=_colour(shape.drawn))
     layers = []
-    if shape.has_chance:
+    if shape.chance == DRAWN:
         rule = alt.Chart(alt.NamedData(name=f"{shape.prefix}chance")).encode(x=x, y=y)
         layers.append(rule.mark_line(strokeDash=[2, 3], color=GREY))
     if shape.has_intervals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from bench.report.statistics import kernel_class
 
 Point = dict[str, Any]
 MARK_STEP_PX = 13
+MAX_CHANCE_GAP = 2.0
+"""How far the chance level may lie from the scores, in spans of these, and still be drawn."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,7 @@ class Quantity:
     unit_size: float = 1.0  # values are divided by it
 
 
-SCORE = Quantity(
-    "score", "Score", "mean over seeds, band: 95% interval; dotted: chance; ×: no score", False
-)
+SCORE = Quantity("score", "Score", "mean over seeds, band: 95% interval; ×: no score", False)
 _MARKS = "dashed: plain PyTorch kernel; ×: no measurement"
 TRAIN_SPEED = Quantity("train_tokens_per_s", "Training speed", f"tokens/s; {_MARKS}", True)
 INFER_SPEED = Quantity("infer_tokens_per_s", "Inference speed", f"tokens/s; {_MARKS}", True)
@@ -71,10 +72,19 @@ def failures(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
     ]
 
 
-def chance(cells: pd.DataFrame) -> list[Point]:
-    """The chance level at every length."""
-    known = cells[cells["chance"].notna()].drop_duplicates("length").sort_values("length")
+def chance(cells: pd.DataFrame, lengths: Collection[int]) -> list[Point]:
+    """The chance level at those of the lengths where it is known."""
+    known = cells[cells["chance"].notna() & cells["length"].isin(lengths)]
+    known = known.drop_duplicates("length").sort_values("length")
     return [{"length": cell["length"], "value": float(cell["chance"])} for cell in lines_of(known)]
+
+
+def far_from(level: list[Point], found: list[Point]) -> bool:
+    """Whether a chart that shows the chance level too would squeeze what it is about."""
+    values = [point["value"] for point in found]
+    span = max(values) - min(values)
+    gap = min(abs(at["value"] - value) for at in level for value in values) if level else 0.0
+    return len(set(values)) > 1 and gap > MAX_CHANCE_GAP * span
 
 
 def _text(cell: dict[str, Any], quantity: Quantity) -> str:

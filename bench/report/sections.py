@@ -60,7 +60,7 @@ def section(
             shape, datasets = found
             scores = quantity is SCORE and len(metric)
             title = f"Test {metric.iloc[0]}" if scores else quantity.title
-            figures.append(Figure(title, quantity.note, charts.for_page(shape), datasets))
+            figures.append(Figure(title, shape.note, charts.for_page(shape), datasets))
     if curves is not None:
         title = f"Learning curves: {curves.name.replace('_', ' ')}"
         note = f"every seed at length {curves.length:,}, at the setting that val chose"
