@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,9 +76,7 @@ def sweep(
     loaded, store = _open(study)
     planned = sweeping.plan(loaded, store)
     if dry_run or planned.missing:
-        from bench.catalogue import check
-
-        check([*planned.train, *planned.measure])
+        _check(study, [*planned.train, *planned.measure])
     if dry_run:
         for run in (*planned.train, *planned.measure):
             print(f"{run.id}  {run.purpose:7}  {run}")
@@ -104,16 +103,15 @@ def run(
     again: Annotated[bool, typer.Option("--again", help="even if there is a row")] = False,
 ) -> None:
     """Run one cell and print its row."""
-    from bench.catalogue import check
     from bench.launch import sweep as sweeping
     from bench.records.store import Store
     from bench.study import one_run
 
     cell = one_run(architecture, task, length, seed, settings or [])
-    check([cell])
+    _check(None, [cell])
     store = Store(into)
     if again:
-        store.remove({cell.id})
+        store.set_aside({cell.id})
     trains = cell.purpose == "train"
     if cell.id not in store.ids():
         planned = sweeping.Plan((cell,) if trains else (), () if trains else (cell,), 0)
@@ -192,11 +190,11 @@ def prune(study: StudyArgument) -> None:
 def retry(
     study: StudyArgument,
     only: Annotated[
-        str, typer.Option(help="statuses whose rows are dropped, separated by commas")
+        str, typer.Option(help="statuses to run again, separated by commas")
     ] = "failed,oom,timeout,diverged",
     workers: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
-    """Drop the rows of cells that ended badly and run these cells again."""
+    """Run cells that ended badly again; their rows move to rows.other/."""
     from bench.errors import unknown
     from bench.records.row import STATUSES
 
@@ -206,17 +204,25 @@ def retry(
         raise unknown("status", status, STATUSES)
     runs = {run.id for run in loaded.runs}
     dropped = {id_ for id_, status in store.statuses().items() if status in wanted and id_ in runs}
-    print(f"{store.remove(dropped)} rows dropped")
+    _check(study, [run for run in loaded.runs if run.id in dropped])
+    print(f"{store.set_aside(dropped)} rows moved to {loaded.folder / 'rows.other'}")
     sweep(study, workers, False)
 
 
 def main() -> None:
     """Entry point of `bench`: errors of use are one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone
     try:
         app()
+        sys.stdout.flush()
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _open(folder: Path) -> tuple[Study, Store]:
@@ -227,6 +233,16 @@ def _open(folder: Path) -> tuple[Study, Store]:
     return study, Store(study.folder)
 
 
+def _check(study: Path | None, runs: list[Run]) -> None:
+    """Refuse runs that could not be built, naming the study that asks for them."""
+    from bench.catalogue import check
+
+    try:
+        check(runs)
+    except UserError as error:
+        raise UserError(str(error) if study is None else f"{study}: {error}") from None
+
+
 def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
     import os
 
@@ -234,6 +250,8 @@ def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
     from bench.launch.progress import Progress
 
     assert isinstance(planned, sweeping.Plan)
+    if planned.missing:
+        sweeping.make_writable(store.folder)
     n_workers = workers or len(os.sched_getaffinity(0))
     with Progress(planned.missing, planned.done, n_workers) as progress:
         try:

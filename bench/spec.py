@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,10 +31,25 @@ Precision: TypeAlias = Literal["32-true", "64-true", "bf16-true", "bf16-mixed", 
 ID_LENGTH = 16  # hex digits
 
 
+def _printable(text: str) -> str:
+    line = " ".join(text.split())
+    if not line.isprintable():
+        raise ValueError("has a character that cannot be printed")
+    return line
+
+
+Line: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+"""Text that a terminal, a table and a page can show; runs of white space become one space."""
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+
+
 class Spec(BaseModel):
     """Frozen data with no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class Choice(Spec):
@@ -43,7 +59,7 @@ class Choice(Spec):
     """
 
     name: str
-    label: str | None = None  # what tables call it; not part of a run's id
+    label: Line | None = None  # what tables call it; not part of a run's id
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -52,7 +68,7 @@ class Choice(Spec):
         if isinstance(given, str):
             return {"name": given}
         if not isinstance(given, Mapping):
-            return given
+            raise ValueError(f"has to be a name, or a mapping with a name, not {given!r}")
         known = {key: given[key] for key in ("name", "label") if key in given}
         nested = given.get("options", {})
         if not isinstance(nested, Mapping):
@@ -60,6 +76,8 @@ class Choice(Spec):
         extra = {
             key: value for key, value in given.items() if key not in ("name", "label", "options")
         }
+        if twice := sorted(nested.keys() & extra.keys()):
+            raise ValueError(f"option {twice[0]!r} is given twice")
         return {**known, "options": {**nested, **extra}}
 
     def __str__(self) -> str:
@@ -74,22 +92,21 @@ class Choice(Spec):
 class TrainingSpec(Spec):
     """How a run trains. The defaults are the harness's protocol."""
 
-    steps: int = Field(1000, ge=0)  # optimiser steps; 0: do not train
-    batch_size: int | None = Field(None, ge=1)  # sequences; None: from tokens_per_batch
-    tokens_per_batch: int | None = Field(None, ge=1)  # batch_size = tokens_per_batch // length
+    steps: int = Field(1000, ge=0, le=10**9)  # optimiser steps; 0: do not train
+    batch_size: Count | None = None  # sequences; None: from tokens_per_batch
+    tokens_per_batch: Count | None = None  # batch_size = tokens_per_batch // length
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     final_learning_rate: float = Field(0.0, ge=0)  # at the last step of the cosine
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0, le=10**9)
     clip_norm: float | None = Field(1.0, gt=0)  # of the whole gradient; None: no clipping
     precision: Precision = "32-true"
-    tbptt_window: int | None = Field(None, ge=1)  # tokens; None: backpropagation through all
-    val_every: int | None = Field(None, ge=1)  # steps; None: ten times in a run
-    patience: int | None = Field(
-        None, ge=1
-    )  # evaluations without a better val score; None: no early stop
+    tbptt_window: Count | None = None  # tokens; None: backpropagation through all
+    val_every: Count | None = None  # steps; None: ten times in a run
+    # evaluations without a better val score; None: no early stop
+    patience: Count | None = None
 
     @model_validator(mode="after")
     def _one_batch_size(self) -> TrainingSpec:
@@ -125,10 +142,10 @@ class ResourceSpec(Spec):
     """Where a run executes, and when it is given up."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = Field(1, ge=1)  # per node
-    nodes: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=1024)  # per node
+    nodes: int = Field(1, ge=1, le=10_000)
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    threads: int = Field(1, ge=1)  # CPU threads of one process
+    threads: int = Field(1, ge=1, le=1024)  # CPU threads of one process
     timeout_s: float = Field(24 * 3600.0, gt=0)
     memory_bytes: int | None = Field(None, ge=1)  # on a CPU; None: an equal share of what is free
 
@@ -138,10 +155,12 @@ class Run(Spec):
 
     architecture: Choice
     task: Choice
-    length: int = Field(ge=1)  # tokens
-    seed: int = Field(0, ge=0)
-    width: int | None = Field(None, ge=1)  # D; None: from params, or 64
-    params: int | None = Field(None, ge=1)  # trainable parameters; the width is solved for them
+    length: int = Field(ge=1, le=10**8)  # tokens
+    seed: int = Field(0, ge=0, lt=2**53)
+    width: int | None = Field(None, ge=1, le=10**6)  # D; None: from params, or 64
+    params: int | None = Field(
+        None, ge=1, le=10**12
+    )  # trainable parameters; the width is solved for them
     params_of: Literal["model", "body"] = "model"  # whether embedding and head are counted
     training: TrainingSpec = TrainingSpec()
     measure: MeasureSpec = MeasureSpec()
@@ -155,6 +174,8 @@ class Run(Spec):
             raise ValueError("training.steps is 0 and measure.instruments is empty: nothing to do")
         if self.training.steps and self.measure.instruments:
             raise ValueError("a run that measures does not train: training.steps has to be 0")
+        if self.measure.instruments and self.resources.devices * self.resources.nodes > 1:
+            raise ValueError("a run that measures has one device: resources.devices has to be 1")
         if "length" in self.task.options:
             raise ValueError("the length is a key of the run, not an option of the task")
         return self
@@ -170,9 +191,9 @@ class Run(Spec):
 
     @property
     def setting(self) -> str:
-        """The hash of what a researcher tunes: all but architecture, task, length and seed."""
+        """The hash of all but architecture, task, length and seed: runs alike in it are repeats."""
         identity = self._identity()
-        for key in ("architecture", "task", "length", "seed", "measure", "resources"):
+        for key in ("architecture", "task", "length", "seed", "measure"):
             identity.pop(key, None)
         return _digest(identity)[:8]
 
@@ -200,10 +221,10 @@ class Run(Spec):
 def parse_run(given: Mapping[str, object], where: str = "run") -> Run:
     """Make a Run of plain data; a UserError names the first thing that is wrong."""
     try:
-        return Run.model_validate_json(json.dumps(given), strict=True)
+        return Run.model_validate_json(json.dumps(given, allow_nan=False), strict=True)
     except ValidationError as error:
         raise from_validation(error, where, RUN_KEYS) from None
-    except TypeError as error:  # a date or another thing that YAML makes and JSON has not
+    except (TypeError, ValueError) as error:  # what JSON has not: inf, nan, or Python's own types
         raise UserError(f"{where}: {error}") from None
 
 
@@ -222,10 +243,19 @@ RUN_KEYS = keys_of(Run)
 
 def _digest(data: object) -> str:
     text = json.dumps(
-        data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        _alike(data), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
+def _alike(data: object) -> object:
+    """The data with whole floats as integers, so that 0, 0.0 and -0.0 are one option."""
+    if isinstance(data, Mapping):
+        return {key: _alike(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_alike(value) for value in data]
+    return int(data) if isinstance(data, float) and data.is_integer() else data
+
+
 def _short(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -24,18 +24,19 @@ Example::
 
 from __future__ import annotations
 
+import difflib
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
+from bench import plain_yaml
 from bench.errors import UserError, from_validation, unknown
-from bench.spec import RUN_KEYS, Choice, Run, Spec, keys_of, parse_run
+from bench.labels import check_labels
+from bench.spec import RUN_KEYS, Choice, Line, Run, Spec, keys_of, parse_run
 
 STUDY_FILE = "study.yaml"
 
@@ -43,10 +44,10 @@ STUDY_FILE = "study.yaml"
 class StudyFile(Spec):
     """What `study.yaml` may hold."""
 
-    title: str
-    question: str = ""
+    title: Line
+    question: Line | None = None
     base: dict[str, JsonValue] = Field(default_factory=dict)
-    grid: list[dict[str, list[JsonValue]]] = Field(default_factory=list)  # or one alone
+    grid: list[dict[str, list[JsonValue]]] = Field(default_factory=list)  # or one grid alone
     include: list[dict[str, JsonValue]] = Field(default_factory=list)
     exclude: list[dict[str, JsonValue]] = Field(default_factory=list)
     measure: dict[str, JsonValue] | None = None
@@ -54,7 +55,13 @@ class StudyFile(Spec):
     @field_validator("grid", mode="before")
     @classmethod
     def _several(cls, given: object) -> object:
-        return [given] if isinstance(given, Mapping) else given
+        grids = [given] if isinstance(given, Mapping) else given
+        if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
+            return given
+        return [
+            {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
+            for grid in grids
+        ]
 
 
 @dataclass(frozen=True)
@@ -68,27 +75,6 @@ class Study:
     runs: tuple[Run, ...]
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return dict(super().construct_mapping(node, deep=deep))
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
 def load(path: Path) -> Study:
     """Read a study from its folder or its file.
 
@@ -99,13 +85,10 @@ def load(path: Path) -> Study:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"no study at {path}: there is no {file.name} in it{_near(path)}") from None
+        raise UserError(f"no study at {path}: {file} does not exist{_near(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {file}: {error}") from None
-    try:
-        given = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    given = plain_yaml.parse(text, str(file))
     if not isinstance(given, Mapping):
         raise UserError(
             f"{file} has to be a mapping with the keys {', '.join(StudyFile.model_fields)}"
@@ -119,7 +102,7 @@ def load(path: Path) -> Study:
         name=file.resolve().parent.name,
         folder=file.parent,
         title=parsed.title,
-        question=parsed.question,
+        question=parsed.question or "",
         runs=runs,
     )
 
@@ -137,42 +120,49 @@ def one_run(architecture: str, task: str, length: int, seed: int, settings: Sequ
         if not equals:
             raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
         _known_key(key, "--set")
-        try:
-            changes[key] = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {key}: {' '.join(str(error).split())}") from None
-    return parse_run(_over(base, changes), "run")
+        changes[key] = plain_yaml.parse(text, f"--set {key}")
+    return parse_run(_over(base, changes, "run"), "run")
 
 
 def _expand(study: StudyFile, where: str) -> Iterator[Run]:
-    for key in itertools.chain(*study.grid, *study.exclude):
+    for key in itertools.chain(study.base, *study.grid, *study.include, *study.exclude):
         _known_key(key, where)
     for grid in study.grid:
         for key, values in grid.items():
             if not values:
                 raise UserError(f"{where}: grid: {key} is an empty list: there is nothing to run")
+    base = _over({}, study.base, where)
+    grids = [_grid(base, grid, where) for grid in study.grid if grid]
+    extras = (_over(base, extra, where) for extra in study.include)
+    measured = _measured(study, base, where) if study.measure is not None else ()
     runs: dict[str, Run] = {}
-    grids = [_grid(study.base, grid) for grid in study.grid if grid]
-    for data in itertools.chain(*grids, (_over(study.base, extra) for extra in study.include)):
+    unused = dict(enumerate(study.exclude))
+    for data in itertools.chain(*grids, extras, measured):
         run = parse_run(data, where)
-        if not any(_matches(run, pattern, where) for pattern in study.exclude):
-            runs.setdefault(run.id, run)
-    if study.measure is not None:
-        for data in _measured(study, where):
-            run = parse_run(data, f"{where}: measure")
-            if not any(_matches(run, pattern, where) for pattern in study.exclude):
-                runs.setdefault(run.id, run)
+        matching = [i for i, pattern in enumerate(study.exclude) if _matches(run, pattern, where)]
+        for index in matching:
+            unused.pop(index, None)
+        if not matching:
+            runs.setdefault(f"{run.id} {run.architecture} {run.task}", run)
+    if unused:
+        raise UserError(f"{where}: exclude: no run matches {next(iter(unused.values()))}")
     if not runs:
         raise UserError(f"{where}: the grid is empty: there is nothing to run")
+    try:
+        check_labels(runs.values())
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     yield from runs.values()
 
 
-def _grid(base: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _grid(
+    base: Mapping[str, Any], grid: Mapping[str, list[Any]], where: str
+) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*grid.values()):
-        yield _over(base, dict(zip(grid, values, strict=True)))
+        yield _over(base, dict(zip(grid, values, strict=True)), where)
 
 
-def _measured(study: StudyFile, where: str) -> Iterator[dict[str, Any]]:
+def _measured(study: StudyFile, base: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     """The measuring runs: no training, one seed, the grids' architectures, tasks and lengths."""
     assert study.measure is not None
     axes: dict[str, list[Any]] = {}
@@ -193,26 +183,33 @@ def _measured(study: StudyFile, where: str) -> Iterator[dict[str, Any]]:
             axes[key] = found
     if any(not values for values in axes.values()):
         raise UserError(f"{where}: measure: an empty list: there is nothing to measure")
-    for data in _grid(study.base, axes):
-        yield _over(data, settings)
+    for data in _grid(base, axes, where):
+        yield _over(data, settings, where)
 
 
-def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` changed: a dotted key reaches inside, a mapping changes only what it names."""
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`base` changed: a dotted key reaches inside, a mapping changes only what it names.
+
+    Dotted keys come last, so that the order of keys in a file means nothing.
+    """
     result = dict(base)
-    for key, value in changes.items():
-        head, _, rest = key.partition(".")
+    for key in sorted(changes, key=lambda key: "." in key):
+        value, (head, _, rest) = changes[key], key.partition(".")
+        held = result.get(head)
         if rest:
-            inner = result.get(head, {})
-            if isinstance(inner, str):
-                inner = {"name": inner}
-            result[head] = _over(inner, {rest: value})
-        elif (
-            isinstance(value, Mapping)
-            and isinstance(result.get(head), Mapping)
-            and "name" not in value
-        ):
-            result[head] = _over(result[head], value)
+            inner = {"name": held} if isinstance(held, str) else {} if held is None else held
+            if not isinstance(inner, Mapping):
+                raise UserError(f"{where}: {head} has to be a mapping, not {held!r}")
+            result[head] = _over(inner, {rest: value}, where)
+        elif head in ("architecture", "task"):
+            if isinstance(held, Mapping) and held.keys() - {"name", "label"}:
+                raise UserError(
+                    f"{where}: {head} {value!r} would drop the options in base, {dict(held)}; "
+                    "write them where it is named"
+                )
+            result[head] = value
+        elif isinstance(value, Mapping) and isinstance(held, Mapping):
+            result[head] = _over(held, value, where)
         else:
             result[head] = value
     return result
@@ -233,31 +230,33 @@ def _matches(run: Run, pattern: Mapping[str, Any], where: str) -> bool:
     if not pattern:
         raise UserError(f"{where}: exclude: an empty pattern would leave out everything")
     return all(
-        _value_matches(_lookup(run, key), value if isinstance(value, list) else [value])
+        _value_matches(_lookup(run, key, where), value if isinstance(value, list) else [value])
         for key, value in pattern.items()
     )
 
 
-def _lookup(run: Run, key: str) -> Any:
-    found: Any = run
-    for part in key.split("."):
-        if isinstance(found, Choice) and part not in ("name", "label", "options"):
-            found = found.options.get(part)
-        elif isinstance(found, Mapping):
-            found = found.get(part)
-        else:
-            found = getattr(found, part)
+def _lookup(run: Run, key: str, where: str) -> Any:
+    head, _, rest = key.partition(".")
+    found: Any = getattr(run, head)
+    if isinstance(found, Choice) and rest:
+        return found.name if rest == "name" else found.options.get(rest)
+    for part in filter(None, rest.split(".")):
+        found = getattr(found, part)
+    if isinstance(found, Spec) and not isinstance(found, Choice):
+        raise UserError(f"{where}: exclude: {key} is a section; name a key in it: {key}.steps, ...")
     return found
 
 
 def _value_matches(found: Any, wanted: list[Any]) -> bool:
-    if not isinstance(found, Choice):
-        return found in wanted
-    return any(
-        value in (found.name, str(found))
-        if isinstance(value, str)
-        else found == Choice.model_validate(value)
-        for value in wanted
+    """Whether a value is among those wanted; an architecture or task by name, label or mapping."""
+    if isinstance(found, Choice):
+        return any(
+            value in (found.name, str(found), {"name": found.name, **found.options})
+            for value in wanted
+        )
+    # True is no 1 here.
+    return any(type(value) is type(found) and value == found for value in wanted) or any(
+        isinstance(found, float) and type(value) is int and value == found for value in wanted
     )
 
 
@@ -266,4 +265,5 @@ def _near(path: Path) -> str:
     if not parent.is_dir():
         return ""
     studies = sorted(p.parent.name for p in parent.glob(f"*/{STUDY_FILE}"))
-    return f"; studies beside it: {', '.join(studies)}" if studies else ""
+    close = difflib.get_close_matches(path.name, studies, n=5, cutoff=0.4) or studies[:5]
+    return f"; studies beside it: {', '.join(close)}" if close else ""

@@ -40,9 +40,9 @@ class Reals:
     channels: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
-    """Examples side by side."""
+    """Examples side by side. Not frozen: Lightning sets fields when it changes their precision."""
 
     inputs: Tensor  # (B, T) int64 or (B, T, C) float32
     targets: Tensor  # per step (B, T) int64; per sequence (B,) int64, or (B, K) float32
@@ -59,6 +59,13 @@ class Batch:
             targets=self.targets.to(device, non_blocking=non_blocking),
             lengths=None if lengths is None else lengths.to(device, non_blocking=non_blocking),
         )
+
+    def cast(self, dtype: torch.dtype) -> Batch:
+        """The same with its real numbers, if it has any, in another precision."""
+        inputs, targets = (
+            x.to(dtype) if x.is_floating_point() else x for x in (self.inputs, self.targets)
+        )
+        return Batch(inputs=inputs, targets=targets, lengths=self.lengths)
 
 
 class Count(NamedTuple):

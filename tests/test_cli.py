@@ -248,7 +248,7 @@ def test_retry_runs_what_ended_badly_again(tmp_path):
     rows = json.loads(bench("table", study, "-f", "json").stdout)
     assert {row["status"] for row in rows} == {"timeout", "unsupported"}
     done = bench("retry", study, "--only", "unsupported")
-    assert "2 rows dropped" in done.stdout, done.stderr
+    assert "2 rows moved" in done.stdout, done.stderr
     rows = json.loads(bench("table", study, "-f", "json").stdout)
     assert {row["status"] for row in rows} == {"timeout", "unsupported"}
     assert "did you mean 'timeout'" in bench("retry", study, "--only", "timeot").stderr

@@ -230,6 +230,32 @@ def test_two_sweeps_of_one_study_run_no_cell_twice(tmp_path):
     assert {row.status for row in store.rows()} == {"ok"}
 
 
+def test_ctrl_c_while_everything_is_imported_prints_no_traceback(tmp_path):
+    a_study(tmp_path, STUDY)
+    process = start(tmp_path)
+    assert process.stdout is not None
+    assert "6 cells to run" in process.stdout.readline()
+    time.sleep(1.0)  # the server that forks the workers imports torch for some seconds
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+
+
+def test_a_run_on_several_nodes_is_refused_here(tmp_path):
+    study, store = a_study(tmp_path, STUDY.replace("width: 16", "resources.nodes: 2"))
+    with pytest.raises(UserError, match="nodes is 2"):
+        sweep.plan(study, store)
+
+
+def test_a_row_that_cannot_be_read_is_not_taken_for_done(tmp_path):
+    study, store = a_study(tmp_path)
+    sweep.make_writable(tmp_path)
+    (tmp_path / "rows" / f"{study.runs[0].id}.json").write_text('{"id": ')
+    with pytest.raises(UserError, match=study.runs[0].id):
+        sweep.plan(study, store)
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(tmp_path):
     (tmp_path / "rows").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot write to"):

@@ -108,6 +108,15 @@ def test_a_machine_that_is_never_quiet_does_not_hold_a_measurement_up(monkeypatc
     assert summary.rejected >= 3  # and the row says what the number is worth
 
 
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("task", ["adding", "parity"])
+def test_the_steps_take_every_precision(task, precision):
+    run = a_run(task=task, training={"steps": 0, "batch_size": 4, "precision": precision})
+    prepared = prepare(run)
+    TrainingStep(prepared)()
+    InferenceStep(prepared)()
+
+
 @pytest.mark.parametrize("name", ["gru", "transformer"])
 def test_the_training_step_trains_and_the_inference_step_does_not(name):
     prepared = prepare(a_run(name))

@@ -138,6 +138,40 @@ def test_different_hardware_or_precision_in_one_ranking_is_said(tmp_path: Path) 
     assert "**Not alike:** measured on Imaginary 9000, 2 cores, 1 used and NVIDIA H100." in text
 
 
+def test_speeds_at_different_batch_sizes_are_not_silently_side_by_side(tmp_path: Path) -> None:
+    one, two = synthetic.measuring("lstm"), synthetic.measuring("gru")
+    store = Store(tmp_path)
+    for run, tokens in ((one, 128), (two, 16384)):
+        row = synthetic.row(run)
+        store.write(row.model_copy(update={"metrics": {**row.metrics, "tokens_per_batch": tokens}}))
+    study = synthetic.study([one, two], tmp_path)
+    text = leaderboard.render(study, store)["LEADERBOARD.md"].decode()
+    assert "**Not alike:** measured with 128 and 16,384 tokens a batch." in text
+
+
+def test_a_second_measurement_of_a_cell_is_mentioned(tmp_path: Path) -> None:
+    given = {"training": {"steps": 0}, "measure": {"instruments": ["throughput"]}}
+    runs = [synthetic.run(**given), synthetic.run(**{**given, "resources": {"threads": 2}})]
+    store = Store(tmp_path)
+    for run in runs:
+        store.write(synthetic.row(run))
+    (cell,) = summarise(complete(synthetic.study(runs, tmp_path), store)).to_dict("records")
+    assert cell["measure_problems"] == "1 not shown"
+
+
+def test_runs_on_other_resources_are_no_further_seeds(tmp_path: Path) -> None:
+    runs = [
+        synthetic.run(seed=seed, resources={"threads": threads})
+        for seed in (0, 1)
+        for threads in (1, 2)
+    ]
+    store = Store(tmp_path)
+    for run in runs:
+        store.write(synthetic.row(run))
+    (cell,) = summarise(complete(synthetic.study(runs, tmp_path), store)).to_dict("records")
+    assert (cell["n_seeds"], cell["n_wanted"], cell["n_settings"]) == (2, 2, 2)
+
+
 def test_the_settings_tried_and_their_window_are_printed(tmp_path: Path) -> None:
     study, store = filled(tmp_path, learning_rates=(0.001, 0.003, 0.01), lengths=(128,))
     text = leaderboard.render(study, store)["LEADERBOARD.md"].decode()

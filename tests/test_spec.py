@@ -132,6 +132,11 @@ grid:
 """
 
 
+BILLION_LAUGHS = "title: t\nbase: &a0 {x: 1}\n" + "".join(
+    f"k{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
+
+
 def test_a_grid_expands_to_every_combination_once(tmp_path):
     runs = load(write_study(tmp_path, GRID)).runs
     assert len(runs) == 16 == len({run.id for run in runs})
@@ -216,8 +221,35 @@ def test_measuring_runs_are_one_per_architecture_task_and_length(tmp_path):
         (GRID + "measure: {instrument: [memory]}\n", "did you mean 'instruments'?"),
         (GRID + "measure: {instruments: [memroy]}\n", "did you mean 'memory'?"),
         (GRID + "measure: {instruments: [memory], length: []}\n", "nothing to measure"),
-        (GRID.replace("[0, 1]", "0"), "seed"),
         ("title: [unclosed\n", "is not YAML"),
+        (f"title: {'[' * 5000}\n", "nested too deeply"),
+        (f"title: t\nbase: {{seed: {'9' * 5000}}}\n", "is not YAML"),
+        ("? [a, b]\n: 1\n", "a key has to be a word"),
+        ('title: "\\ud800"\n', "unable to parse raw data as a unicode string"),
+        ('title: "\\e[31mred"\n', "cannot be printed"),
+        (BILLION_LAUGHS, "more than a million parts"),
+        (GRID.replace("1e-3", ".inf"), "should be a finite number"),
+        (GRID.replace("[0, 1]", "[10000000000000000000000000]"), "less than"),
+        (GRID.replace("1000", "1e400"), "should be a finite number"),
+        (GRID.replace("[16, 32]", "[1000000000000]"), "less than or equal to"),
+        (
+            GRID.replace("{steps: 5, learning_rate: 1e-3}\ngrid:", "3\ngrid:\n  training.steps: 3"),
+            "training has to be a mapping",
+        ),
+        (GRID.replace("state: 8", "state: 8, label: lstm"), "names two different architectures"),
+        (GRID.replace("state: 8", "state: 8, label: ''"), "label"),
+        (GRID.replace("[lstm,", "[lstm, {name: lstm, label: b},"), "has two labels"),
+        (GRID.replace("[lstm,", "[3,"), "has to be a name, or a mapping with a name, not 3"),
+        (
+            GRID.replace("state: 8}", "state: 8, options: {state: 4}}"),
+            "option 'state' is given twice",
+        ),
+        (GRID.replace("params: 1000", "task: {name: parity, n_val: 8}"), "would drop the options"),
+        (GRID + "exclude: [{architecture: grru}]\n", "no run matches {'architecture': 'grru'}"),
+        (GRID + "exclude: [{seed: true}]\n", "no run matches"),
+        (GRID + "exclude: [{training: {steps: 3}}]\n", "training is a section"),
+        (GRID + "exclude: [{architecture: 3}]\n", "no run matches"),
+        (GRID + "measure: {instruments: [memory], resources.devices: 2}\n", "has one device"),
         ("- a\n- b\n", "has to be a mapping"),
         ("title: t\ntitle: u\n", "stands twice"),
         (GRID.replace("1000", "2020-01-01"), "params"),
@@ -228,6 +260,42 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, text, message):
         load(write_study(tmp_path, text))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_order_of_keys_in_a_study_means_nothing(tmp_path):
+    first = "title: t\nbase: {task: parity, length: 8}\n"
+    dotted, plain = "  architecture.layers: [1, 3]\n", "  architecture: [gru, lstm]\n"
+    one = load(write_study(tmp_path / "a", f"{first}grid:\n{dotted}{plain}")).runs
+    two = load(write_study(tmp_path / "b", f"{first}grid:\n{plain}{dotted}")).runs
+    assert {run.id for run in one} == {run.id for run in two}
+    assert len(one) == 4
+
+
+def test_dotted_keys_work_everywhere_and_a_scalar_is_a_list_of_one(tmp_path):
+    text = (
+        "title: t\nbase: {training.steps: 7}\ngrid: {architecture: gru, task: parity, length: 8}\n"
+    )
+    (run,) = load(write_study(tmp_path, text)).runs
+    assert (run.training.steps, run.architecture.name) == (7, "gru")
+
+
+def test_yaml_words_are_words(tmp_path):
+    text = "title: on\ngrid: {architecture: gru, task: parity, length: 1:30}\n"
+    with pytest.raises(UserError, match="length: input should be a valid integer"):
+        load(write_study(tmp_path, text))
+
+
+def test_runs_that_differ_in_their_resources_are_no_repeats_of_each_other():
+    """Else one architecture on 1 and on 2 threads would count as two seeds."""
+    assert parse_run({**PLAIN, "resources": {"threads": 2}}).setting != parse_run(PLAIN).setting
+
+
+def test_whole_floats_in_options_are_integers_to_the_id():
+    ids = {
+        parse_run({**PLAIN, "architecture": {"name": "lstm", "dropout": value}}).id
+        for value in (0, 0.0, -0.0)
+    }
+    assert len(ids) == 1
 
 
 def test_a_missing_study_names_its_neighbours(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import get_args
 
 import lightning
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from architectures.body import Body, ParamGroup
 from bench.errors import UserError
-from bench.spec import Run, TrainingSpec, parse_run
+from bench.spec import Precision, Run, TrainingSpec, parse_run
 from bench.training.budget import solve, width_of
 from bench.training.data import EvaluationOrder, TaskDataModule, TrainOrder
 from bench.training.execute import UnsupportedError, diagnose, execute, prepare, state_bytes
@@ -388,6 +389,7 @@ def test_a_run_that_raises_leaves_a_row_with_the_end_of_its_log(monkeypatch):
         (MemoryError(), "oom"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
         (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried"), "oom"),
+        (RuntimeError("could not create a primitive"), "oom"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "failed"),
         (DivergedError("loss was nan"), "diverged"),
         (UnsupportedError("no"), "unsupported"),
@@ -397,9 +399,17 @@ def test_exceptions_are_told_apart(error, status):
     assert diagnose(error)[0] == status
 
 
-def test_mixed_precision_trains():
-    row = row_of(a_run(training={"precision": "bf16-mixed"}))
+@pytest.mark.parametrize("precision", [p for p in get_args(Precision) if p != "16-mixed"])
+@pytest.mark.parametrize("task", ["parity", "adding"])
+def test_every_precision_trains(precision, task):
+    row = row_of(a_run(task=task, training={"precision": precision}))
     assert row.status == "ok", row.log_tail
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device can do it")
+def test_a_precision_that_the_device_has_not_is_refused_and_not_replaced():
+    """Lightning trains in bf16 where a CPU is asked for fp16; the row would have said fp16."""
+    assert row_of(a_run(training={"precision": "16-mixed"})).status == "unsupported"
 
 
 def test_the_loop_does_what_a_plain_loop_does():

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.errors import UserError
 from bench.launch.entry import BUSY, PRELOAD, Job, log_file
 from bench.records.row import Row, Status
 from bench.records.store import Store
@@ -82,7 +84,16 @@ class Pool:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
+        self._start_server()
         self.alive: list[Worker] = []
+
+    def _start_server(self) -> None:
+        """Start the server that forks workers, deaf to the Ctrl-C that a terminal sends to all."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def killing(self) -> Iterator[None]:
@@ -151,7 +162,12 @@ class Pool:
         for rank in range(ranks):
             placed = replace(job, rank=rank, world_size=ranks, port=port)
             process = self.context.Process(target=target, args=(placed, *arguments))
-            process.start()
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                raise UserError(
+                    "the server that forks the workers was killed; the same command goes on"
+                ) from None
             processes.append(process)
         return Worker(run, processes)
 
@@ -178,7 +194,9 @@ class Pool:
         elif code is None or run.id in self.store.ids():
             self.report(run)
         else:
-            self.leave_row(run, "failed", describe_exit(code))
+            log = _last_lines(log_file(self.store.folder, run.id)).lower()
+            starved = "out of memory" in log or "bad_alloc" in log
+            self.leave_row(run, "oom" if starved else "failed", describe_exit(code))
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""

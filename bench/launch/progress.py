@@ -32,7 +32,7 @@ class Progress:
         if not self.missing:
             self.console.print(f"0 cells to run, {self.done_before} done")
             return self
-        cells = f"{self.missing} cells to run, {self.done_before} done"
+        cells = f"{self.missing} cell{'s'[: self.missing != 1]} to run, {self.done_before} done"
         self.console.print(f"{cells}; {self.n_workers} at a time", soft_wrap=True)
         if self.console.is_terminal:
             self.live.start()

@@ -44,8 +44,15 @@ class Plan:
 
 
 def plan(study: Study, store: Store) -> Plan:
-    """The runs that have no row yet."""
-    done = store.ids()
+    """The runs that have no row yet.
+
+    Raises:
+        UserError: a row cannot be read, or a run is more than this machine can launch.
+    """
+    done = store.statuses().keys()
+    for run in study.runs:
+        if run.resources.nodes > 1:
+            raise UserError(f"{run}: resources.nodes is {run.resources.nodes}, and this is one")
     missing = [run for run in study.runs if run.id not in done]
     return Plan(
         train=tuple(run for run in missing if run.purpose == "train"),

@@ -23,7 +23,7 @@ class TrainingStep:
         self.training = prepared.run.training
         self.task = prepared.task
         self.model = prepared.model.to(_WHOLE.get(self.training.precision, torch.float32))
-        self.batch = prepared.batch()
+        self.batch = prepared.batch().cast(_WHOLE.get(self.training.precision, torch.float32))
         self.optimiser = make_optimiser(self.model, self.training)
         self.context = _context(self.training.precision, prepared.device)
 
@@ -57,7 +57,7 @@ class InferenceStep:
     def __init__(self, prepared: Prepared) -> None:
         precision = prepared.run.training.precision
         self.model = prepared.model.to(_WHOLE.get(precision, torch.float32))
-        self.batch = prepared.batch()
+        self.batch = prepared.batch().cast(_WHOLE.get(precision, torch.float32))
         self.context = _context(precision, prepared.device)
 
     def __call__(self) -> None:

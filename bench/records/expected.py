@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
+from bench.labels import check_labels
 from bench.records.store import Store
 from bench.records.tidy import normalise, run_values
-from bench.spec import Choice, Run, parse_run
+from bench.spec import Run, parse_run
 from bench.study import Study
 
 MISSING = "missing"  # the status of a run that has no row
@@ -38,7 +39,7 @@ def with_missing(
     Labels are the study's: a row keeps those it was run under, and they are not part of its id.
     """
     runs = runs or {run.id: run for run in study.runs}
-    labels = _labels(runs)
+    labels = check_labels(runs.values())
     missing = runs.keys() - set(frame["id"])
     lines = [
         {"id": row_id, "status": MISSING, **run_values(run)}
@@ -60,42 +61,6 @@ def with_missing(
 def foreign(study: Study, store: Store) -> set[str]:
     """The ids of rows that no run of the study has."""
     return store.ids() - {run.id for run in study.runs}
-
-
-def _labels(runs: Mapping[str, Run]) -> dict[str, tuple[str, str]]:
-    """What tables call the architecture and the task of every run.
-
-    A label is a line in every table: two things under one label would be averaged.
-    """
-    architectures, tasks = _Labels("architecture"), _Labels("task")
-    return {
-        row_id: (architectures.of(run.architecture), tasks.of(run.task))
-        for row_id, run in runs.items()
-    }
-
-
-class _Labels:
-    """Labels made once for each distinct choice, of which a large study has few."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._known: dict[tuple[str, str | None, str], str] = {}
-        self._named: dict[str, tuple[str, object]] = {}
-
-    def of(self, choice: Choice) -> str:
-        key = (choice.name, choice.label, repr(choice.options))
-        if key not in self._known:
-            label = str(choice)
-            if self._named.setdefault(label, (choice.name, choice.options)) != (
-                choice.name,
-                choice.options,
-            ):
-                raise UserError(
-                    f"the label {label!r} names two different {self._kind}s of the study; "
-                    "give each its own `label`"
-                )
-            self._known[key] = label
-        return self._known[key]
 
 
 def _foreign(ids: list[str], runs: Mapping[str, Run], study: Study, store: Store) -> UserError:

@@ -152,7 +152,7 @@ class Store:
     def _live_files(self) -> list[Path]:
         """The row files; hidden ones are partial files, or belong to the file system."""
         try:
-            paths = sorted(self.live_folder.iterdir()) if self.live_folder.is_dir() else []
+            paths = sorted(self.live_folder.iterdir()) if self.live_folder.exists() else []
         except OSError as error:
             raise UserError(f"cannot read {self.live_folder}: {error.strerror}") from None
         paths = [path for path in paths if not path.name.startswith(".")]

@@ -34,8 +34,9 @@ MEASURED = [
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
     "peak_bytes",
 ]
-HOST = ["kernel", "precision", "accelerator", "hardware"]
+HOST = ["kernel", "precision", "accelerator", "hardware", "tokens_per_batch"]
 NO_SCORE = "without score"
+PASSED_OVER = "not shown"  # a further measurement of a cell, at another setting
 COLUMNS = [
     *CELL,
     *("metric", "unit", "higher_is_better", "chance"),
@@ -196,6 +197,9 @@ def _speeds(frame: Frame) -> Frame:
     extra = frame.groupby(CELL, observed=True)[["parameters", "state_bytes"]].first()
     bad = frame[(frame["purpose"] == "measure") & ~has_measured]
     outcome = bad["status"].where(bad["status"] != "ok", NO_SCORE)
-    problems = _counted(bad.assign(outcome=outcome), "outcome").rename("measure_problems")
+    several = good.groupby(CELL, observed=True)["setting"].transform("nunique")
+    passed_over = good[(several > 1) & good.duplicated(CELL)].assign(outcome=PASSED_OVER)
+    problems = _counted(pd.concat([bad.assign(outcome=outcome), passed_over]), "outcome")
+    problems = problems.rename("measure_problems")
     found = by_cell.join(extra.add_prefix("measured_"), how="outer")
     return found.join(problems, how="left")

@@ -42,7 +42,7 @@ SPEEDS = ("train_tokens_per_s", "infer_tokens_per_s")
 METRICS = (
     *("test_score", "val_score"),
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
-    *("peak_bytes", "parameters", "state_bytes"),
+    *("peak_bytes", "parameters", "state_bytes", "tokens_per_batch"),
 )
 FLOATS = ("learning_rate", "chance")
 FLAGS = ("higher_is_better",)
@@ -101,7 +101,7 @@ def _line(row: Row) -> dict[str, Any]:
     try:
         run = parse_run(row.run, f"row {row.id}: run")
     except UserError as error:
-        raise UserError(f"{error}; this row is of another seqbench: `bench prune` it") from None
+        raise UserError(f"{error}; this row is of another seqbench; move it away") from None
     scored = row.scored
     line: dict[str, Any] = {
         "id": row.id,

@@ -137,12 +137,18 @@ def _ranking(cells: pd.DataFrame) -> str:
 
 def _warning(cells: pd.DataFrame) -> str:
     """Say so where one ranking holds what was not made alike."""
-    what = {"hardware": "measured on", "precision": "measured at", "train_precision": "trained at"}
+    what = {
+        "hardware": "measured on {}",
+        "precision": "measured at {}",
+        "tokens_per_batch": "measured with {} tokens a batch",
+        "train_precision": "trained at {}",
+    }
     parts = []
-    for column, verb in what.items():
+    for column, sentence in what.items():
         found = sorted(set(cells[column].dropna()))
         if len(found) > 1:
-            parts.append(f"{verb} {' and '.join(found)}")
+            texts = [value if isinstance(value, str) else count(value) for value in found]
+            parts.append(sentence.format(" and ".join(texts)))
     return f"\n**Not alike:** {escape('; '.join(parts))}.\n" if parts else ""
 
 

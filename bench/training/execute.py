@@ -176,11 +176,12 @@ def state_bytes(prepared: Prepared) -> int:
     """Bytes of the state that one sequence leaves after the run's length, measured."""
     body, inputs = prepared.model.body, prepared.task.inputs
     shape = (1, prepared.run.length)
+    dtype = next(prepared.model.parameters()).dtype
     with torch.no_grad():
         if isinstance(inputs, Tokens):
             tokens = torch.zeros(shape, dtype=torch.long, device=prepared.device)
         else:
-            tokens = torch.zeros(*shape, inputs.channels, device=prepared.device)
+            tokens = torch.zeros(*shape, inputs.channels, device=prepared.device, dtype=dtype)
         _, state = body(prepared.model.embedding(tokens))
     return sum(t.numel() * t.element_size() for t in pytree.tree_leaves(state) if _is_tensor(t))
 
@@ -220,6 +221,11 @@ def device_provenance() -> dict[str, Any]:
 def _refuse_unsupported(run: Run, task: Task, body: Body) -> None:
     if task.causal_only and not body.causal:
         raise UnsupportedError(f"{run.architecture} reads ahead, and {run.task} asks what comes")
+    if device_of(run).type == "cpu":
+        if run.resources.strategy == "fsdp":
+            raise UnsupportedError("strategy fsdp needs CUDA devices")
+        if run.training.precision == "16-mixed":
+            raise UnsupportedError("precision 16-mixed needs CUDA: a CPU would take bf16 for it")
     if run.training.tbptt_window is None:
         return
     if not body.causal:
@@ -231,7 +237,9 @@ def _refuse_unsupported(run: Run, task: Task, body: Body) -> None:
 
 
 def _out_of_memory(message: str) -> bool:
-    return "can't allocate memory" in message or "out of memory" in message.lower()
+    """Whether an allocator is speaking; oneDNN names the primitive it has no memory for."""
+    signs = ("can't allocate memory", "out of memory", "could not create a primitive", "bad_alloc")
+    return any(sign in message.lower() for sign in signs)
 
 
 def _is_tensor(leaf: object) -> bool:

@@ -1,0 +1,48 @@
+"""What tables call architectures and tasks: one label for each, and no two under one.
+
+A label is a line in every table: two things under one label would be averaged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from bench.errors import UserError
+from bench.spec import Choice, Run
+
+
+def check_labels(runs: Iterable[Run]) -> dict[str, tuple[str, str]]:
+    """The labels of the architecture and the task of every run, by its id.
+
+    Raises:
+        UserError: one label names two things, or one thing has two labels.
+    """
+    architectures, tasks = _Labels("architecture"), _Labels("task")
+    return {run.id: (architectures.of(run.architecture), tasks.of(run.task)) for run in runs}
+
+
+class _Labels:
+    """Labels made once for each distinct choice, of which a large study has few."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._known: dict[tuple[str, str | None, str], str] = {}
+        self._choice_of: dict[str, str] = {}
+        self._label_of: dict[str, str] = {}
+
+    def of(self, choice: Choice) -> str:
+        given = (choice.name, choice.label, repr(choice.options))
+        if given not in self._known:
+            label, thing = str(choice), json.dumps([choice.name, choice.options], sort_keys=True)
+            if self._choice_of.setdefault(label, thing) != thing:
+                raise UserError(
+                    f"the label {label!r} names two different {self._kind}s of the study; "
+                    "give each its own `label`"
+                )
+            if self._label_of.setdefault(thing, label) != label:
+                raise UserError(
+                    f"one {self._kind} has two labels, {self._label_of[thing]!r} and {label!r}"
+                )
+            self._known[given] = label
+        return self._known[given]
