@@ -92,7 +92,10 @@ class TrainingModule(lightning.LightningModule):
         self._losses.append(loss)
         if len(self._losses) < CHECK_EVERY and not self.trainer.is_last_batch:
             return
-        mean = torch.stack(self._losses).mean().item()
+        loss = torch.stack(self._losses).mean()
+        # Each device has its share of the sum over the global count per device: their mean is the
+        # loss of the global batch.
+        mean = self.trainer.strategy.reduce(loss, reduce_op="mean").item()
         self._losses.clear()
         self.curves["train_loss"].append((batch_index + 1, mean))
         if not math.isfinite(mean):
