@@ -244,15 +244,14 @@ def _check(study: Path | None, runs: list[Run]) -> None:
 
 
 def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
-    import os
-
     from bench.launch import sweep as sweeping
     from bench.launch.progress import Progress
+    from bench.records.provenance import cores
 
     assert isinstance(planned, sweeping.Plan)
     if planned.missing:
         sweeping.make_writable(store.folder)
-    n_workers = workers or len(os.sched_getaffinity(0))
+    n_workers = workers or cores()
     with Progress(planned.missing, planned.done, n_workers) as progress:
         try:
             sweeping.sweep(name, store, planned, n_workers, progress)

@@ -134,8 +134,9 @@ def _die_with_launcher() -> None:
 
 
 def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    """What RLIMIT_DATA counts of this process so far; 0 where Linux does not tell."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -228,10 +228,14 @@ def describe_exit(code: int) -> str:
 
 
 def memory_share(n_workers: int) -> int | None:
-    """Bytes that each of the workers may take; None with an accelerator, whose driver maps more."""
-    if Path("/dev/nvidiactl").exists():
+    """Bytes that each of the workers may take.
+
+    None with an accelerator, whose driver maps more than it uses, and where Linux does not tell.
+    """
+    meminfo = Path("/proc/meminfo")
+    if Path("/dev/nvidiactl").exists() or not meminfo.exists():
         return None
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in meminfo.read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(int(line.split()[1]) * 1024 * MEMORY_SHARE / n_workers)
     return None

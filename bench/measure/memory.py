@@ -16,7 +16,7 @@ import torch
 
 from bench.measure.step import TrainingStep
 from bench.spec import Run
-from bench.training.execute import device_of, prepare
+from bench.training.execute import UnsupportedError, device_of, prepare
 
 M_MMAP_THRESHOLD = -3  # mallopt's number for it, from malloc.h
 MMAP_BYTES = 1 << 16
@@ -32,6 +32,8 @@ def measure(run: Run) -> dict[str, float | int | str | None]:
     device = device_of(run)
     if device.type == "cuda":
         return _cuda(run, device)
+    if not Path("/proc/self/clear_refs").exists():
+        raise UnsupportedError("the peak memory of a process is read from Linux's /proc")
     peak = peak_resident_bytes(
         lambda: _two_steps(run, device), lambda: _train_a_little(run, device)
     )
