@@ -142,3 +142,9 @@ def state_tensors(state: State) -> Iterator[Tensor]:
     elif isinstance(state, tuple | list):
         for value in state:
             yield from state_tensors(value)
+
+
+def state_bytes(state: State) -> int:
+    """The bytes of memory that a state keeps: a small view of a large tensor keeps all of it."""
+    storages = [tensor.untyped_storage() for tensor in state_tensors(state)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -14,7 +14,13 @@ from bench.errors import UserError
 from bench.spec import Precision, Run, TrainingSpec, parse_run
 from bench.training.budget import solve, width_of
 from bench.training.data import EvaluationOrder, TaskDataModule, TrainOrder
-from bench.training.execute import UnsupportedError, diagnose, execute, prepare, state_bytes
+from bench.training.execute import (
+    UnsupportedError,
+    diagnose,
+    execute,
+    measured_state_bytes,
+    prepare,
+)
 from bench.training.fit import fit
 from bench.training.model import SequenceModel, count_parameters
 from bench.training.module import DivergedError
@@ -435,7 +441,7 @@ def test_the_loop_does_what_a_plain_loop_does():
 
 def test_state_bytes_are_flat_for_a_recurrent_body_and_grow_for_attention():
     sizes = {
-        (name, length): state_bytes(prepare(a_run(architecture=name, length=length)))
+        (name, length): measured_state_bytes(prepare(a_run(architecture=name, length=length)))
         for name in ("gru", "s4d", "mamba", "transformer")
         for length in (16, 64)
     }

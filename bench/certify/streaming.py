@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from architectures.body import Body, State, state_tensors
+from architectures.body import Body, State, state_bytes, state_tensors
 from bench.certify.finding import (
     Finding,
     MakeBody,
@@ -154,9 +154,3 @@ def run_in_chunks(body: Body, x: Tensor, sizes: list[int]) -> tuple[Tensor, Stat
         y, state = body(chunk, state)
         outputs.append(y)
     return torch.cat(outputs, dim=1), state
-
-
-def state_bytes(state: State) -> int:
-    """The bytes of memory that a state keeps: a small view of a large tensor keeps all of it."""
-    storages = [tensor.untyped_storage() for tensor in state_tensors(state)]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

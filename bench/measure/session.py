@@ -12,7 +12,14 @@ from bench.measure.step import InferenceStep, TrainingStep
 from bench.measure.throughput import Timed, interleave, summarise, synchroniser, warm_up
 from bench.records.row import Row
 from bench.spec import Run
-from bench.training.execute import Outcome, Prepared, describe, device_of, prepare, state_bytes
+from bench.training.execute import (
+    Outcome,
+    Prepared,
+    describe,
+    device_of,
+    measured_state_bytes,
+    prepare,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ def measure(
             device = device_of(run)
             prepared = prepare(run).to(device)
             outcome.known = describe(prepared)
-            outcome.add_metrics({"state_bytes": state_bytes(prepared), **memory.get(run.id, {})})
+            outcome.add_metrics(
+                {"state_bytes": measured_state_bytes(prepared), **memory.get(run.id, {})}
+            )
             if "throughput" in run.measure.instruments:
                 cells.append(_cell(outcome, prepared, synchroniser(device)))
     if cells:

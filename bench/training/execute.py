@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from architectures.body import Body
+from architectures.body import Body, state_bytes
 from bench.catalogue import body_options, make_body, make_task
 from bench.errors import UserError
 from bench.records.row import Row, Scored, Status
@@ -92,7 +90,7 @@ def execute(run: Run, study: str, provenance: Mapping[str, Any]) -> Row:
         outcome.known = describe(prepared)
         trained = fit(run, prepared.task, prepared.model)
         outcome.add_metrics(trained.metrics)
-        outcome.add_metrics({"state_bytes": state_bytes(prepared)})
+        outcome.add_metrics({"state_bytes": measured_state_bytes(prepared)})
         outcome.known["curves"] = trained.curves
     return outcome.row()
 
@@ -172,7 +170,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def state_bytes(prepared: Prepared) -> int:
+def measured_state_bytes(prepared: Prepared) -> int:
     """Bytes of the state that one sequence leaves after the run's length, measured."""
     body, inputs = prepared.model.body, prepared.task.inputs
     shape = (1, prepared.run.length)
@@ -183,7 +181,7 @@ def state_bytes(prepared: Prepared) -> int:
         else:
             tokens = torch.zeros(*shape, inputs.channels, device=prepared.device, dtype=dtype)
         _, state = body(prepared.model.embedding(tokens))
-    return sum(t.numel() * t.element_size() for t in pytree.tree_leaves(state) if _is_tensor(t))
+    return state_bytes(state)
 
 
 def diagnose(error: BaseException) -> tuple[Status, str]:
@@ -240,7 +238,3 @@ def _out_of_memory(message: str) -> bool:
     """Whether an allocator is speaking; oneDNN names the primitive it has no memory for."""
     signs = ("can't allocate memory", "out of memory", "could not create a primitive", "bad_alloc")
     return any(sign in message.lower() for sign in signs)
-
-
-def _is_tensor(leaf: object) -> bool:
-    return isinstance(leaf, Tensor)
