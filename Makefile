@@ -20,6 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # A copy of the study, so that this machine's rows stay apart from the committed ones.
 demo: install
 	@mkdir -p $(STUDY) && cp results/demo/study.yaml $(STUDY)/study.yaml
+	@$(BIN)/bench prune $(STUDY) >/dev/null  # rows of an earlier version's study
 	@start=$$(date +%s) && \
 	$(BIN)/bench sweep $(STUDY) && \
 	$(BIN)/bench table $(STUDY) && \
