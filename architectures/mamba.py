@@ -87,7 +87,7 @@ class MambaMixer(Body):
         y, scan_state = selective_scan_step(
             u.to(dt.dtype), dt, self._decay_rates(), B, C, self.D.to(dt.dtype), scan_state
         )
-        return self.out_proj(y.to(gate.dtype) * silu(gate)), (window[:, 1:], scan_state)
+        return self.out_proj(y.to(gate.dtype) * silu(gate)), (window[:, 1:].clone(), scan_state)
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the input u (..., E) to dt (..., E), and B and C (..., N), for the scan."""

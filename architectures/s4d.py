@@ -29,6 +29,7 @@ from architectures.kernels.fft_convolution import (
 )
 from architectures.kernels.s4d_kernel import s4d_final_state, s4d_kernel, s4d_output_of_state
 from architectures.layers.checks import check_at_least, check_choice
+from architectures.layers.hippo import legs_normal_part
 from architectures.layers.residual import Residual
 
 DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt and A, as in the authors' code
@@ -152,18 +153,5 @@ def initial_spectrum(init: str, n_state: int) -> Tensor:
     elif init == "inv":
         frequency = n_state / math.pi * (n_state / (2 * index + 1) - 1)
     else:
-        frequency = legs_frequencies(n_state)
+        frequency, _ = legs_normal_part(n_state)
     return torch.complex(torch.full((n_state // 2,), -0.5), frequency.float())
-
-
-def legs_frequencies(n_state: int) -> Tensor:
-    """Positive imaginary parts of the eigenvalues of HiPPO-LegS's normal part: (n,).
-
-    A_nk = -sqrt((2n + 1)(2k + 1)) below the diagonal and -(n + 1) on it. Adding P P^T,
-    P_n = sqrt(n + 1/2), leaves -1/2 I and a skew-symmetric part, +-1/2 sqrt((2n + 1)(2k + 1)).
-    """
-    root = (2 * torch.arange(n_state, dtype=torch.float64) + 1).sqrt()
-    skew = 0.5 * torch.outer(root, root)
-    skew = skew.triu(1) - skew.tril(-1)  # (N, N)
-    eigenvalues: Tensor = torch.linalg.eigvalsh(-1j * skew)
-    return eigenvalues[n_state // 2 :]

@@ -36,6 +36,28 @@ class TableFormat(enum.StrEnum):
     parquet = "parquet"
 
 
+class CertificateFormat(enum.StrEnum):
+    """How certificates are written."""
+
+    text = "text"
+    md = "md"
+    json = "json"
+
+
+class Precision(enum.StrEnum):
+    """In which numbers laws are tried."""
+
+    float64 = "float64"
+    float32 = "float32"
+
+
+class Device(enum.StrEnum):
+    """Where laws are tried."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Listed(enum.StrEnum):
     """What can be listed."""
 
@@ -60,6 +82,46 @@ def doctor() -> None:
     from bench.doctor import report
 
     print(report())
+
+
+@app.command()
+def certify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="architectures; default: all")
+    ] = None,
+    dtype: Annotated[Precision, typer.Option()] = Precision.float64,
+    device: Annotated[Device, typer.Option()] = Device.cpu,
+    format_: Annotated[CertificateFormat, typer.Option("--format", "-f")] = CertificateFormat.text,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="also torch.compile, and streams of 100000 steps")
+    ] = False,
+) -> None:
+    """Hold architectures to every law: a line each, and exit code 1 if one is broken."""
+    import torch
+
+    from bench.certify import report as certificates
+    from bench.listing import descriptions
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise UserError("no CUDA device here; choices: cpu")
+    torch.set_num_threads(1)  # more threads would wait for each other at every tiny operation
+    asked = list(dict.fromkeys(names or descriptions("architectures")))
+    found = {}
+    for name, findings in certificates.certificates(
+        asked,
+        dtype=getattr(torch, dtype.value),
+        device=torch.device(device.value),
+        thorough=thorough,
+    ):
+        found[name] = findings
+        if format_ is CertificateFormat.text:
+            print(certificates.lines(name, findings), flush=True)
+    if format_ is CertificateFormat.md:
+        print(certificates.as_markdown(found))
+    elif format_ is CertificateFormat.json:
+        print(certificates.as_json(found))
+    if not all(finding.holds for findings in found.values() for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from architectures.layers.bidirectional import BidirectionalPair
 from architectures.layers.residual import Residual
 
 CAUSAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].causal]
+WRAPPERS = ("hybrid", "hf")  # their layers are those of the bodies inside
+LAYERED = [name for name in CAUSAL if name not in WRAPPERS]
 
 
 def normal(*shape: int) -> Tensor:
@@ -28,9 +30,9 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("gru_stack", {"width": 0}, "width must be at least 1, not 0"),
     ("s4d", {"width": -3}, "width must be at least 1, not -3"),
     ("transformer", {"width": 0}, "width must be at least 1, not 0"),
-    *[(name, {"layers": 0}, "layers must be at least 1, not 0") for name in CAUSAL],
+    *[(name, {"layers": 0}, "layers must be at least 1, not 0") for name in LAYERED],
     ("bilstm_stack", {"layers": -1}, "layers must be at least 1, not -1"),
-    *[(name, {"dropout": 1.0}, "dropout must be at least 0 and less than 1") for name in CAUSAL],
+    *[(name, {"dropout": 1.0}, "dropout must be at least 0 and less than 1") for name in LAYERED],
     ("bilstm_stack", {"dropout": -0.1}, "dropout must be at least 0"),
     ("transformer", {"attention_dropout": 2.0}, "dropout must be"),
     ("lstm", {"mlp_ratio": -1.0}, "mlp_ratio must be at least 0"),

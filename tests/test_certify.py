@@ -1,15 +1,23 @@
 """Each law catches the mutant that breaks it, and the comparisons notice what is wrong."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+import architectures
+from architectures import ARCHITECTURES
 from architectures.body import Body, State, real_positions
-from bench.certify.finding import Trial, largest, relative_error, state_error
-from bench.certify.laws import LAWS, certify
+from bench.certify import report
+from bench.certify.finding import Finding, Trial, largest, relative_error, state_error
+from bench.certify.laws import LAWS, THOROUGH_LAWS, certify
+from bench.certify.robustness import long_streams_do_not_drift
+from bench.cli import app
 
 WIDTH = 5
 
@@ -203,6 +211,91 @@ class Raises(Leaky):
         raise RuntimeError("out of order")
 
 
+class DriftsLate(Leaky):
+    """Loses a little of its state at each token after the 150th."""
+
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        h, seen = (None, x.new_zeros(x.shape[0])) if state is None else state
+        y, new_h = super().forward(x, h, lengths=lengths)
+        n_new = x.shape[1] if lengths is None else lengths
+        if x.shape[1] == 1 and float(seen.min()) > 150:
+            new_h = 0.999 * new_h
+        return y, (new_h, seen + n_new)
+
+
+class GrowsLate(Leaky):
+    """Begins to keep its inputs after the 150th token."""
+
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        nothing = x.new_zeros(x.shape[0])
+        h, seen, kept = (None, nothing, nothing.clone()) if state is None else state
+        y, new_h = super().forward(x, h, lengths=lengths)
+        n_new = x.shape[1] if lengths is None else lengths
+        if float(seen.min()) > 150:
+            kept = torch.cat([kept.view(len(x), -1), x[:, 0]], dim=1)
+        return y, (new_h, seen + n_new, kept)
+
+
+class CancelsInHalf(Leaky):
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, new_state = super().forward(x, state, lengths=lengths)
+        far = torch.full_like(x, 300.0)
+        return y + self.project(x + far) - self.project(far), new_state
+
+
+class HidesNan(Leaky):
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        return super().forward(x.nan_to_num(), state, lengths=lengths)
+
+
+class SpreadsNan(Leaky):
+    """Adds 0 times the mean of all rows, which only NaN gets through."""
+
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, new_state = super().forward(x, state, lengths=lengths)
+        return y + 0.0 * x.mean(0, keepdim=True), new_state
+
+
+class SqueezesTooMuch(Leaky):
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, new_state = super().forward(x, state, lengths=lengths)
+        return (y.squeeze(0) if y.shape[:2] == (1, 1) else y), new_state
+
+
+class TakesAnyState(Leaky):
+    def check_call(self, x: Tensor, state: State, lengths: Tensor | None) -> None:
+        pass
+
+
+class StretchesAStateOfOneRow(Leaky):
+    def check_call(self, x: Tensor, state: State, lengths: Tensor | None) -> None:
+        super().check_call(x, None if state is not None and len(state) == 1 else state, lengths)
+
+
+class SaysItGrows(Leaky):
+    state_grows = True
+
+
+class OtherWhenCompiled(Leaky):
+    def forward(
+        self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, new_state = super().forward(x, state, lengths=lengths)
+        return y + 1e-3 * torch.compiler.is_compiling(), new_state
+
+
 MUTANTS: list[tuple[type[Leaky], str]] = [
     (ReturnsOldState, "split_invariance"),
     (StateWithoutBatchFirst, "state_size_is_as_stated"),
@@ -223,6 +316,14 @@ MUTANTS: list[tuple[type[Leaky], str]] = [
     (StateWithoutGradient, "gradients_match_in_chunks"),
     (UnsavedWeight, "saving_keeps_the_body"),
     (TakesAStateAgainstTime, "split_invariance"),
+    (DriftsLate, "long_streams_do_not_drift"),
+    (GrowsLate, "long_streams_do_not_drift"),
+    (CancelsInHalf, "autocast_stays_near"),
+    (HidesNan, "nan_shows_and_stays_in_its_row"),
+    (SpreadsNan, "nan_shows_and_stays_in_its_row"),
+    (SqueezesTooMuch, "one_token_and_one_row_are_enough"),
+    (TakesAnyState, "a_state_of_other_rows_is_refused"),
+    (StretchesAStateOfOneRow, "a_state_of_other_rows_is_refused"),
 ]
 
 
@@ -247,16 +348,88 @@ def test_every_law_has_a_mutant() -> None:
 
 @pytest.mark.parametrize(
     ("mutant", "law"),
-    [(WrongStep, "step_matches_forward"), (UnsavedWeight, "saving_keeps_the_body")],
+    [
+        (UnsavedWeight, "saving_keeps_the_body"),
+        (DriftsLate, "long_streams_do_not_drift"),
+        (GrowsLate, "long_streams_do_not_drift"),
+        (CancelsInHalf, "autocast_stays_near"),
+        (SpreadsNan, "nan_shows_and_stays_in_its_row"),
+        (StretchesAStateOfOneRow, "a_state_of_other_rows_is_refused"),
+    ],
 )
 def test_a_narrow_mutant_breaks_no_other_law(mutant: type[Leaky], law: str) -> None:
     assert broken_laws(mutant) == {law}
+
+
+def test_a_wrong_step_shows_in_single_steps_alone() -> None:
+    assert broken_laws(WrongStep) == {"step_matches_forward", "long_streams_do_not_drift"}
+
+
+def test_a_stream_says_how_many_steps_it_ran() -> None:
+    def finding(body_class: type[Leaky], n_steps: int) -> Any:
+        device = torch.device("cpu")
+        return long_streams_do_not_drift(body_class, torch.float64, device, n_steps=n_steps)
+
+    assert finding(Leaky, 1_000).detail == "1000 steps"
+    assert finding(Leaky, 1_000).holds
+    assert not finding(GrowsLate, 1_000).holds
+    assert finding(SaysItGrows, 25_000).detail == "500 steps"
+
+
+@pytest.mark.slow
+def test_the_compiler_is_held_to_the_same() -> None:
+    law = THOROUGH_LAWS["compiling_changes_nothing"]
+    for body_class, holds in [(Leaky, True), (OtherWhenCompiled, False)]:
+        finding = law(body_class, torch.float64, torch.device("cpu"))
+        assert finding.holds is holds, finding
 
 
 def test_a_law_that_raises_is_broken_and_says_why() -> None:
     (finding,) = [f for f in certify("odd", Raises) if f.law == "step_matches_forward"]
     assert finding.error == math.inf
     assert "odd raised RuntimeError: out of order" in finding.detail
+
+
+def found(**errors: float) -> list[Finding]:
+    return [Finding(law=law, error=error, bound=1e-10) for law, error in errors.items()]
+
+
+def test_lines_and_tables_say_what_is_broken() -> None:
+    findings = found(split_invariance=3e-16, rows_do_not_mix=math.inf)
+    first, second = report.lines("gru", findings).splitlines()
+    assert "holds" in first
+    assert "BROKEN" in second
+    entries = json.loads(report.as_json({"gru": findings}))
+    assert [entry["holds"] for entry in entries] == [True, False]
+    assert [entry["error"] for entry in entries] == [3e-16, None]
+    page = report.as_markdown({"gru": findings})
+    assert "1 of 2, broken: `rows_do_not_mix` |" in page
+    assert "| <= 1e-12 | 1e-10 |" in page
+    assert "| inf | 1e-10 |" in page
+
+
+def test_the_page_does_not_know_the_last_bits() -> None:
+    pages = {report.as_markdown({"gru": found(rows_do_not_mix=e)}) for e in (2e-16, 7e-16, 9e-13)}
+    assert len(pages) == 1
+    assert report.rounded(found(rows_do_not_mix=3e-11)) == "<= 1e-10"
+    assert report.rounded(found(rows_do_not_mix=0.0)) == "0"
+    assert report.rounded(found(rows_do_not_mix=math.nan)) == "nan"
+
+
+def test_a_broken_law_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "gru", WrongStep)
+    done = CliRunner().invoke(app, ["certify", "gru"])
+    assert done.exit_code == 1
+    assert done.stdout.count("BROKEN") == 2
+
+
+@pytest.mark.slow
+def test_the_page_of_the_architectures_is_not_stale() -> None:
+    names = list(ARCHITECTURES)
+    device = torch.device("cpu")
+    certified = dict(report.certificates(names, dtype=torch.float64, device=device))
+    written = (Path(architectures.__file__).parent / "README.md").read_text()
+    assert written == report.as_markdown(certified) + "\n", report.COMMAND
 
 
 def test_relative_error_sees_what_is_wrong() -> None:

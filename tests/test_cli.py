@@ -275,6 +275,31 @@ def test_doctor_names_the_kernel_of_every_architecture():
         assert any(line.split()[:1] == [name] for line in done.stdout.splitlines())
 
 
+def test_a_certificate_has_a_line_for_each_law():
+    from bench.certify.laws import LAWS
+
+    done = bench("certify", "gru", "gru")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[1] for line in lines] == list(LAWS)
+    assert {(line[0], line[2], line[4]) for line in lines} == {("gru", "holds", "<=")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gru", "grru"], "no architecture 'grru'; did you mean 'gru'? choices: "),
+        (["gru", "--dtype", "float46"], "float46"),
+        (["gru", "--format", "mdd"], "mdd"),
+    ],
+)
+def test_a_wrong_certify_is_exit_code_2_and_runs_nothing(words, message):
+    done = bench("certify", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
 def test_a_reader_that_stops_reading_is_no_crash(swept):
     done = subprocess.run(
         f"'{sys.executable}' -m bench table \"$STUDY\" -f csv | head -1",

@@ -104,17 +104,21 @@ class Residual(Body):
     def _through_blocks(
         self, x: Tensor, state: State, lengths: Tensor | None, *, one_token: bool
     ) -> tuple[Tensor, State]:
-        states = (None,) * len(self.blocks) if state is None else state
+        new_states = []
+        for block, block_state in zip(self.blocks, self.block_states(state), strict=True):
+            x, new_state = block(x, block_state, lengths, one_token=one_token)
+            new_states.append(new_state)
+        return self.norm(x), tuple(new_states)
+
+    def block_states(self, state: State) -> tuple[State, ...]:
+        """The state of each block, None for all at the beginning of the sequence."""
+        states = (None,) * len(self.blocks) if state is None else tuple(state)
         if len(states) != len(self.blocks):
             raise ValueError(
                 f"the state has {len(states)} layers, but this body has {len(self.blocks)}: "
                 "pass a state that this body returned"
             )
-        new_states = []
-        for block, block_state in zip(self.blocks, states, strict=True):
-            x, new_state = block(x, block_state, lengths, one_token=one_token)
-            new_states.append(new_state)
-        return self.norm(x), tuple(new_states)
+        return states
 
     @property
     def kernel(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +21,15 @@ from bench.certify.gradients import (
     gradients_match_differences,
     gradients_match_in_chunks,
     saving_keeps_the_body,
+)
+from bench.certify.robustness import (
+    LONG_STREAM_STEPS,
+    a_state_of_other_rows_is_refused,
+    autocast_stays_near,
+    compiling_changes_nothing,
+    long_streams_do_not_drift,
+    nan_shows_and_stays_in_its_row,
+    one_token_and_one_row_are_enough,
 )
 from bench.certify.streaming import (
     split_invariance,
@@ -50,6 +61,18 @@ LAWS: dict[str, Law] = {
     "gradients_match_differences": gradients_match_differences,
     "gradients_match_in_chunks": gradients_match_in_chunks,
     "saving_keeps_the_body": saving_keeps_the_body,
+    "one_token_and_one_row_are_enough": one_token_and_one_row_are_enough,
+    "a_state_of_other_rows_is_refused": a_state_of_other_rows_is_refused,
+    "nan_shows_and_stays_in_its_row": nan_shows_and_stays_in_its_row,
+    "autocast_stays_near": autocast_stays_near,
+    "long_streams_do_not_drift": long_streams_do_not_drift,
+}
+
+# Minutes for a body instead of a second.
+THOROUGH_LAWS: dict[str, Law] = {
+    **LAWS,
+    "long_streams_do_not_drift": partial(long_streams_do_not_drift, n_steps=LONG_STREAM_STEPS),
+    "compiling_changes_nothing": compiling_changes_nothing,
 }
 
 
@@ -65,10 +88,11 @@ def certify(
     *,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
+    laws: Mapping[str, Law] = LAWS,
 ) -> list[Finding]:
     """Hold the body called `name` to every law. A law during which it raises is broken."""
     findings = []
-    for law_name, law in LAWS.items():
+    for law_name, law in laws.items():
         try:
             findings.append(law(make_body, dtype, torch.device(device)))
         except Exception as error:  # a body of anyone's may raise anything

@@ -1,0 +1,149 @@
+"""Delta rules in chunks: what a key held before is erased as the new value is written.
+
+The gated rule, with one decay for each head and token: Yang et al. 2024,
+https://arxiv.org/abs/2412.06464, equation 10, S being its transpose here:
+
+    S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T        y_t = q_t S_t
+
+The general rule, with a decay for each channel: Peng et al. 2025, https://arxiv.org/abs/2503.14456,
+equations 15 and 16, also as its transpose:
+
+    S_t = diag(w_t) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T    y_t = q_t S_t
+
+A chunk's K erasures are one triangular system (the WY form, equations 8 and 9 of the first paper),
+so that between chunks there is 1 step for K tokens.
+
+B batch, T time, H heads, N key width, P value width, K tokens of a chunk, C chunks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.linalg import solve_triangular
+
+from architectures.kernels.ssd import chunked, joined, pairwise_decay
+
+CHUNK_TOKENS = 32
+MIN_LOG_DECAY = -2.0
+"""The general rule divides by a chunk's decays, at most e^(2 K): within the range of float32."""
+
+
+def gated_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scan q and k (B, T, H, N) and v (B, T, H, P) with beta and log_decay (B, T, H).
+
+    `state` (B, H, N, P) is that before the first token, zeros if None. Returns y (B, T, H, P) and
+    the state after the last token. A token with beta = 0 and log_decay = 0 leaves the state.
+    """
+    if state is None:
+        state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
+    # A state adds up all of T: the products stay in the dtype of the operands.
+    with torch.autocast(v.device.type, enabled=False):
+        return _gated_delta_rule(q, k, v, beta, log_decay, state)
+
+
+def general_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    log_decay: Tensor,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scan q, k, a, b and log_decay (B, T, H, N), at least MIN_LOG_DECAY, and v (B, T, H, P).
+
+    `state` (B, H, N, P) is that before the first token, zeros if None. Returns y (B, T, H, P) and
+    the state after the last token. A token with k = b = log_decay = 0 leaves the state.
+    """
+    if state is None:
+        state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
+    with torch.autocast(v.device.type, enabled=False):
+        return _general_delta_rule(q, k, v, a, b, log_decay, state)
+
+
+def gated_delta_rule_flops_per_token(
+    length: int, key_width: int, value_width: int, heads: int
+) -> float:
+    """Two squares of scores and one product with values of a chunk, and 3 with the state."""
+    chunk = min(CHUNK_TOKENS, length)
+    in_chunk = chunk * (2 * 2.0 * key_width + 2.0 * value_width)
+    with_state = 3 * 2.0 * key_width * value_width
+    return heads * (in_chunk + with_state + solve_flops_per_token(length, key_width, value_width))
+
+
+def general_delta_rule_flops_per_token(
+    length: int, key_width: int, value_width: int, heads: int
+) -> float:
+    """Four squares of scores and three products with values of a chunk, and 4 with the state."""
+    chunk = min(CHUNK_TOKENS, length)
+    in_chunk = chunk * (4 * 2.0 * key_width + 3 * 2.0 * value_width)
+    with_state = 4 * 2.0 * key_width * value_width
+    return heads * (in_chunk + with_state + solve_flops_per_token(length, key_width, value_width))
+
+
+def solve_flops_per_token(length: int, key_width: int, value_width: int) -> float:
+    """Of one head: a triangle of K (K - 1) / 2 times N + P columns, for K tokens."""
+    return float((min(CHUNK_TOKENS, length) - 1) * (key_width + value_width))
+
+
+def _gated_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`gated_delta_rule` outside of autocast."""
+    length = v.shape[1]
+    n_tokens = min(CHUNK_TOKENS, length)
+    q, k, v = (chunked(x, n_tokens) for x in (q, k, v))  # (B, H, C, K, N or P)
+    beta = chunked(beta.unsqueeze(3), n_tokens)  # (B, H, C, K, 1)
+    since_start = chunked(log_decay.unsqueeze(3), n_tokens).squeeze(4).cumsum(3)  # (B, H, C, K)
+    pairwise = pairwise_decay(since_start)  # (B, H, C, K, K)
+    decayed = since_start.exp().unsqueeze(4)  # (B, H, C, K, 1)
+    # What a token writes, u = beta (v - decayed k S), depends on what those before it wrote. The
+    # diagonal of the system, taken as 1, is not read.
+    system = (beta * k) @ k.transpose(-1, -2) * pairwise
+    right = torch.cat([beta * v, beta * k * decayed], dim=4)  # (B, H, C, K, P + N)
+    solved = solve_triangular(system, right, upper=False, unitriangular=True)
+    values, erased = solved.split([v.shape[4], k.shape[4]], dim=4)
+    mask = q @ k.transpose(-1, -2) * pairwise  # (B, H, C, K, K)
+    to_end = (since_start[..., -1:] - since_start).exp().unsqueeze(4)  # (B, H, C, K, 1)
+    keys_to_end = (k * to_end).transpose(-1, -2)  # (B, H, C, N, K)
+    starts, written = [], []
+    for chunk in range(v.shape[2]):
+        starts.append(state)
+        written.append(values[:, :, chunk] - erased[:, :, chunk] @ state)  # (B, H, K, P)
+        state = decayed[:, :, chunk, -1:] * state + keys_to_end[:, :, chunk] @ written[-1]
+    read = (q * decayed) @ torch.stack(starts, dim=2)  # (B, H, C, K, P)
+    return joined(read + mask @ torch.stack(written, dim=2), length), state
+
+
+def _general_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`general_delta_rule` outside of autocast."""
+    length = v.shape[1]
+    n_tokens = min(CHUNK_TOKENS, length)
+    q, k, v, a, b, log_decay = (chunked(x, n_tokens) for x in (q, k, v, a, b, log_decay))
+    since_start = log_decay.cumsum(3)  # (B, H, C, K, N)
+    whole = since_start[..., -1:, :]  # (B, H, C, 1, N)
+    # Decays from s to t are those from the start to t divided by those from the start to s.
+    q, a = q * since_start.exp(), a * (since_start - log_decay).exp()
+    k_to_end, b_to_end = ((x * (whole - since_start).exp()).transpose(-1, -2) for x in (k, b))
+    k, b = ((x * (-since_start).exp()).transpose(-1, -2) for x in (k, b))  # (B, H, C, N, K)
+    # What a token finds, u = a S, depends on what those before it wrote: (1 - a b) u = a k v + a S.
+    system = -(a @ b).tril(-1)  # (B, H, C, K, K)
+    found_in_chunk = (a @ k).tril(-1) @ v  # (B, H, C, K, P)
+    right = torch.cat([found_in_chunk, a], dim=4)  # (B, H, C, K, P + N)
+    solved = solve_triangular(system, right, upper=False, unitriangular=True)
+    from_chunk, from_state = solved.split([v.shape[4], a.shape[4]], dim=4)
+    kept = whole.exp().transpose(-1, -2)  # (B, H, C, N, 1)
+    written = k_to_end @ v  # (B, H, C, N, P)
+    starts, found = [], []
+    for chunk in range(v.shape[2]):
+        starts.append(state)
+        found.append(from_chunk[:, :, chunk] + from_state[:, :, chunk] @ state)  # (B, H, K, P)
+        erased = b_to_end[:, :, chunk] @ found[-1]  # (B, H, N, P)
+        state = kept[:, :, chunk] * state + written[:, :, chunk] + erased
+    y = q @ torch.stack(starts, dim=2) + (q @ k).tril() @ v  # (B, H, C, K, P)
+    return joined(y + (q @ b).tril() @ torch.stack(found, dim=2), length), state
