@@ -104,7 +104,10 @@ class Hf(Body):
         # The library writes over its recurrent states, of which gradients need the old ones.
         overwrites = self.recurrent and layers is not None and torch.is_grad_enabled()
         with saved_tensors_hooks(Tensor.clone, Tensor.detach) if overwrites else nullcontext():
-            out = self.model(inputs_embeds=x, use_cache=True, **{name: cache})
+            try:
+                out = self.model(inputs_embeds=x, use_cache=True, **{name: cache})
+            except ValueError as error:  # of what the library itself does not support
+                raise ValueError(f"unsupported: {self.model_type}: {error}") from None
         return out.last_hidden_state, contents(cache)
 
     @property

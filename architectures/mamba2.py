@@ -3,7 +3,7 @@
     z, x, B, C, dt = in_proj(input)
     x, B, C = silu(causal_convolution(x, B, C))
     dt = softplus(dt + dt_bias);  a = exp(-exp(A_log) dt)      (a scalar for each head)
-    S_t = a_t S_{t-1} + B_t (dt_t x_t)^T                       (equation 16; kernels/ssd.py)
+    S_t = a_t S_{t-1} + B_t (dt_t x_t)^T                       (section 5.1; kernels/ssd.py)
     y_t = C_t S_t + D x_t
     output = out_proj(norm(y silu(z)))
 

@@ -1,9 +1,9 @@
 """RWKV-4: Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3.1.
 
     time mixing:     r, k, v = Linear(mu x_t + (1 - mu) x_{t-1}), each with its mu    (11 to 13)
-                     y = Linear(sigmoid(r) wkv(k, v))                                 (15 and 16)
-    channel mixing:  r, k = Linear(mu x_t + (1 - mu) x_{t-1})                         (17 and 18)
-                     y = sigmoid(r) Linear(relu(k)^2)                                 (19)
+                     y = Linear(sigmoid(r) wkv(k, v))                                 (16 and 17)
+    channel mixing:  r, k = Linear(mu x_t + (1 - mu) x_{t-1})                         (14 and 15)
+                     y = sigmoid(r) Linear(relu(k)^2)                                 (18)
 
 Initialisation, by the paper's appendix: mu, the decay and the bonus depend on channel and layer.
 Matrices are orthogonal; the authors' code begins some at 0, which hides a layer from the others.

@@ -6,12 +6,12 @@ https://arxiv.org/abs/2412.06464, equation 10, S being its transpose here:
     S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T        y_t = q_t S_t
 
 The general rule, with a decay for each channel: Peng et al. 2025, https://arxiv.org/abs/2503.14456,
-equations 15 and 16, also as its transpose:
+section 4, also as its transpose:
 
     S_t = diag(w_t) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T    y_t = q_t S_t
 
-A chunk's K erasures are one triangular system (the WY form, equations 8 and 9 of the first paper),
-so that between chunks there is 1 step for K tokens.
+A chunk's K erasures are one triangular system (the WY form, section 3.3 of the first paper), so
+that between chunks there is 1 step for K tokens.
 
 B batch, T time, H heads, N key width, P value width, K tokens of a chunk, C chunks.
 """

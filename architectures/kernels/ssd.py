@@ -1,11 +1,11 @@
 """Linear attention with a scalar decay for each head and token, in chunks of matrix products.
 
-Structured state space duality: Dao and Gu 2024, https://arxiv.org/abs/2405.21060, section 6.
+Structured state space duality: Dao and Gu 2024, https://arxiv.org/abs/2405.21060, sections 5, 6.
 
     S_t = a_t S_{t-1} + k_t v_t^T        (a = exp(log_decay), at most 1)
     y_t = q_t S_t
 
-Inside a chunk this is attention under a mask of decays (equation 16), between chunks it is the
+Inside a chunk this is attention under a mask of decays, between chunks it is the
 recurrence on states: 1 step for K tokens. Decays are differences of sums of logarithms, so none of
 them overflows or is divided by.
 

@@ -99,14 +99,15 @@ def as_markdown(found: Mapping[str, Sequence[Finding]]) -> str:
         out.append(f"| `{law}` | {_says(law)} | {rounded(of_law)} | {_number(bound)} |")
     out += [
         "",
-        "Errors are relative to the largest value, rounded up to a power of ten; those a hundred "
-        "times below the bound are not told apart. A bound of 0 means equal.",
+        "Errors are relative to the largest value. Of those that keep a bound it is only said "
+        "whether they do so a hundred times over; the rest is the machine's. A bound of 0 means "
+        "equal.",
     ]
     return "\n".join(out)
 
 
 def rounded(findings: Sequence[Finding]) -> str:
-    """The largest error of one law over all bodies, rounded up to a power of ten."""
+    """The largest error of one law over all bodies: a level below the bound, or a power of ten."""
     errors = [finding.error for finding in findings]
     if any(math.isnan(error) for error in errors):
         return "nan"
@@ -115,6 +116,8 @@ def rounded(findings: Sequence[Finding]) -> str:
         return _number(error)
     if error <= bound / MARGIN:
         return f"<= {_number(bound / MARGIN)}"
+    if error <= bound:
+        return f"<= {_number(bound)}"
     return f"<= {_number(10.0 ** math.ceil(math.log10(error)))}"
 
 
