@@ -39,7 +39,7 @@ from architectures.kernels.fft_convolution import (
     fft_convolution,
     fft_convolution_flops_per_token,
 )
-from architectures.layers.checks import check_at_least
+from architectures.layers.checks import check_at_least, check_conjugate_pairs, check_time_steps
 from architectures.layers.hippo import legs_input, legs_low_rank, legs_normal_part
 from architectures.layers.residual import Residual
 
@@ -164,11 +164,8 @@ class S4(Residual):
         dropout: float = 0.0,
     ) -> None:
         check_at_least("layers", layers, 1)
-        check_at_least("state", state, 2)
-        if state % 2:
-            raise ValueError(f"state must be even (conjugate pairs), not {state}: {state + 1}?")
-        if not 0 < dt_min <= dt_max:
-            raise ValueError(f"give 0 < dt_min <= dt_max, not {dt_min} and {dt_max}")
+        check_conjugate_pairs(state)
+        check_time_steps(dt_min, dt_max)
         mixers = [
             S4Layer(width, n_state=state, dt_min=dt_min, dt_max=dt_max, dropout=dropout)
             for _ in range(layers)

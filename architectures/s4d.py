@@ -28,7 +28,12 @@ from architectures.kernels.fft_convolution import (
     fft_convolution_flops_per_token,
 )
 from architectures.kernels.s4d_kernel import s4d_final_state, s4d_kernel, s4d_output_of_state
-from architectures.layers.checks import check_at_least, check_choice
+from architectures.layers.checks import (
+    check_at_least,
+    check_choice,
+    check_conjugate_pairs,
+    check_time_steps,
+)
 from architectures.layers.hippo import legs_normal_part
 from architectures.layers.residual import Residual
 
@@ -132,12 +137,9 @@ class S4d(Residual):
         dropout: float = 0.0,
     ) -> None:
         check_at_least("layers", layers, 1)
-        check_at_least("state", state, 2)
-        if state % 2:
-            raise ValueError(f"state must be even (conjugate pairs), not {state}: {state + 1}?")
+        check_conjugate_pairs(state)
         check_choice("init", init, ("legs", "inv", "lin"))
-        if not 0 < dt_min <= dt_max:
-            raise ValueError(f"give 0 < dt_min <= dt_max, not {dt_min} and {dt_max}")
+        check_time_steps(dt_min, dt_max)
         mixers = [
             S4dLayer(width, n_state=state, init=init, dt_min=dt_min, dt_max=dt_max, dropout=dropout)
             for _ in range(layers)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from architectures.body import ParamGroup
-from architectures.layers.checks import check_at_least
+from architectures.layers.checks import check_at_least, check_time_steps
 from architectures.layers.diagonal_recurrence import DiagonalRecurrence
 from architectures.layers.hippo import legs_normal_part
 from architectures.layers.residual import Residual
@@ -114,8 +114,7 @@ class S5(Residual):
                 f"state must be a multiple of {2 * init_blocks} (conjugate pairs in each of "
                 f"{init_blocks} blocks), not {state}"
             )
-        if not 0 < dt_min <= dt_max:
-            raise ValueError(f"give 0 < dt_min <= dt_max, not {dt_min} and {dt_max}")
+        check_time_steps(dt_min, dt_max)
         mixers = [
             S5Layer(
                 width,

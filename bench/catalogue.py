@@ -58,9 +58,6 @@ def make_body(choice: Choice, width: int) -> Body:
         return build(width, **options)
     except (ValueError, ImportError) as error:
         raise UserError(f"architecture {choice}: {error}") from None
-    except (RuntimeError, OverflowError) as error:  # torch's, of sizes that no tensor can have
-        first = str(error).partition("\n")[0]
-        raise UserError(f"architecture {choice} at width {width}: {first}") from None
 
 
 def make_task(choice: Choice, length: int) -> Task:
@@ -100,7 +97,11 @@ def check(runs: list[Run]) -> None:
     with torch.device("meta"):
         for choice, width in dict.fromkeys((_Frozen(r.architecture), r.width) for r in runs):
             probe = width or _probe_width(choice.choice)
-            make_body(choice.choice, probe)
+            try:
+                make_body(choice.choice, probe)
+            except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
+                first = str(error).partition("\n")[0]
+                raise UserError(f"architecture {choice.choice} at width {probe}: {first}") from None
 
 
 def _probe_width(choice: Choice) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,6 @@ from pydantic import (
 from bench.errors import UserError, from_validation
 
 Instrument: TypeAlias = Literal["throughput", "memory"]
-INSTRUMENTS: tuple[Instrument, ...] = get_args(Instrument)
 Precision: TypeAlias = Literal["32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed"]
 ID_LENGTH = 16  # hex digits
 

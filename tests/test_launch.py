@@ -146,6 +146,12 @@ def test_a_cell_that_runs_out_of_memory_is_a_row_and_the_sweep_goes_on(tmp_path)
     assert rows[a_run().id].status == "ok"
 
 
+def test_a_model_that_does_not_fit_is_out_of_memory_too(tmp_path):
+    """Its parameters alone are too many; a wrong option, which raises in the same place, is not."""
+    row = run_cells(Store(tmp_path), [large := a_run(width=100_000)])[large.id]
+    assert row.status == "oom", row.reason
+
+
 def test_a_worker_that_is_killed_leaves_a_row(tmp_path):
     store, watcher = Store(tmp_path), Silent()
     run = a_run(training={"steps": 10**6})

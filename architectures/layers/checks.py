@@ -29,3 +29,16 @@ def check_divides(name: str, divisor: int, width: int) -> None:
         below = width // divisor * divisor
         near = f"{below} or {below + divisor}" if below else f"{divisor}"
         raise ValueError(f"{name} {divisor} must divide width {width}; nearest widths: {near}")
+
+
+def check_conjugate_pairs(state: int) -> None:
+    """Raise ValueError unless a complex state of this size splits into conjugate pairs."""
+    check_at_least("state", state, 2)
+    if state % 2:
+        raise ValueError(f"state must be even (conjugate pairs), not {state}: {state + 1}?")
+
+
+def check_time_steps(dt_min: float, dt_max: float) -> None:
+    """Raise ValueError unless the range of initial time steps is positive and not empty."""
+    if not 0 < dt_min <= dt_max:
+        raise ValueError(f"give 0 < dt_min <= dt_max, not {dt_min} and {dt_max}")
