@@ -9,6 +9,7 @@ from __future__ import annotations
 from architectures.bidirectional import Bidirectional
 from architectures.bilstm_stack import BilstmStack
 from architectures.body import Body
+from architectures.encoder_decoder import EncoderDecoder
 from architectures.gated_deltanet import GatedDeltanet
 from architectures.gru import Gru
 from architectures.gru_stack import GruStack
@@ -60,5 +61,6 @@ ARCHITECTURES: dict[str, type[Body]] = {
     "transformer": Transformer,
     "transformer_bidirectional": TransformerBidirectional,
     "hybrid": Hybrid,
+    "encoder_decoder": EncoderDecoder,
     "hf": Hf,
 }

@@ -71,6 +71,28 @@ class Body(nn.Module):
         y, state = self.forward(x_t.unsqueeze(1), state)
         return y.squeeze(1), state
 
+    @property
+    def decodes(self) -> bool:
+        """Whether `decode` can write an answer symbol by symbol."""
+        return self.causal
+
+    def encode(self, x: Tensor, *, lengths: Tensor | None = None) -> State:
+        """Read a source x (B, T, D) of `lengths` (B,) tokens: the state that `decode` begins from.
+
+        A causal body simply reads on: source, then answer, are one sequence to it.
+        """
+        _, state = self(x, lengths=lengths)
+        return state
+
+    def decode(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map the answer so far x (B, S, D), after its source, to y (B, S, D) and the state."""
+        y, state = self(x, state)
+        return y, state
+
+    def decode_step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map one symbol of the answer x_t (B, D) to y_t (B, D): `decode` at S = 1."""
+        return self.step(x_t, state)
+
     def check_call(self, x: Tensor, state: State, lengths: Tensor | None) -> None:
         """Raise ValueError if x is not (B, T, D), or state or lengths are not of its batch."""
         if x.dim() != 3:

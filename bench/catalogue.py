@@ -84,7 +84,10 @@ def check(runs: list[Run]) -> None:
 
     from tasks.task import GeneratedTask
 
-    for task, length in dict.fromkeys((_Frozen(run.task), run.length) for run in runs):
+    asked = ((_Frozen(run.task), (run.length, *run.test_lengths)) for run in runs)
+    for task, (length, *others) in dict.fromkeys(asked):
+        for other in others:
+            make_task(task.choice, other)
         made = make_task(task.choice, length)
         if isinstance(made, GeneratedTask):
             continue

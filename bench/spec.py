@@ -155,6 +155,7 @@ class Run(Spec):
     architecture: Choice
     task: Choice
     length: int = Field(ge=1, le=10**8)  # tokens
+    test_lengths: tuple[Annotated[int, Field(ge=1, le=10**8)], ...] = ()  # tested beside `length`
     seed: int = Field(0, ge=0, lt=2**53)
     width: int | None = Field(None, ge=1, le=10**6)  # D; None: from params, or 64
     params: int | None = Field(
@@ -175,6 +176,10 @@ class Run(Spec):
             raise ValueError("a run that measures does not train: training.steps has to be 0")
         if self.measure.instruments and self.resources.devices * self.resources.nodes > 1:
             raise ValueError("a run that measures has one device: resources.devices has to be 1")
+        if self.test_lengths and not self.training.steps:
+            raise ValueError("test_lengths is for runs that train: training.steps is 0")
+        if self.length in self.test_lengths or len(set(self.test_lengths)) < len(self.test_lengths):
+            raise ValueError(f"test_lengths names a length twice (length is {self.length})")
         if "length" in self.task.options:
             raise ValueError("the length is a key of the run, not an option of the task")
         return self

@@ -5,6 +5,7 @@ from tasks.digits import Digits
 from tasks.mqar import Mqar
 from tasks.parity import Parity
 from tasks.python_bytes import PythonBytes
+from tasks.reverse_string import ReverseString
 from tasks.selective_copy import SelectiveCopy
 from tasks.smnist5k import Smnist5k
 from tasks.task import Task
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "mqar": Mqar,
     "parity": Parity,
     "python_bytes": PythonBytes,
+    "reverse_string": ReverseString,
     "selective_copy": SelectiveCopy,
     "smnist5k": Smnist5k,
 }

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.task import UNSCORED, Count, Metric, Task
+from tasks.task import UNSCORED, Batch, Count, Kind, Metric, Task
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Count:
@@ -96,3 +97,45 @@ class ByteModelling(Task):
         """Bits of the next byte."""
         nats, count = cross_entropy(outputs, targets)
         return {"bits_per_byte": Count(nats / math.log(2), count)}
+
+
+class Writing(Task):
+    """Answers by a sequence: trained on each symbol given those before it, scored on what is
+    written symbol by symbol.
+    """
+
+    kind: ClassVar[Kind] = "seq2seq"
+
+    @property
+    def chance(self) -> float:
+        """How many symbols a blind guess gets right; one in K unless the task says otherwise."""
+        return 1 / self.n_outputs
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Right symbols, wholly right answers, and right symbols given those before them."""
+        return (
+            Metric("accuracy", "fraction", higher_is_better=True, chance=self.chance),
+            Metric("exact", "fraction", higher_is_better=True, chance=0.0),
+            Metric("forced_accuracy", "fraction", higher_is_better=True, chance=self.chance),
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Count:
+        """Cross-entropy in nats."""
+        return cross_entropy(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
+        """Accuracy given the symbols before."""
+        return {"forced_accuracy": accuracy(outputs, targets)}
+
+    def score_written(self, written: Tensor, batch: Batch) -> Mapping[str, Count]:
+        """Accuracy and wholly right answers, from what was written (B, S)."""
+        scored = batch.targets != UNSCORED  # (B, S)
+        right = (written == batch.targets) & scored
+        exact = (right | ~scored).all(1)  # (B,)
+        return {
+            "accuracy": Count(right.sum().float(), scored.sum().float()),
+            "exact": Count(
+                exact.sum().float(), exact.new_tensor(float(len(exact)), dtype=torch.float32)
+            ),
+        }

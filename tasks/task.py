@@ -1,13 +1,14 @@
 """The contract of a task: what is read, what is to be answered, and how answers are scored.
 
-B batch, T time, C channels, K outputs.
+B batch, T time, C channels, K outputs, S symbols of an answer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
@@ -16,7 +17,8 @@ from torch import Tensor
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Kind: TypeAlias = Literal["per_step", "per_sequence"]
+Kind: TypeAlias = Literal["per_step", "per_sequence", "pair", "seq2seq"]
+"""What is answered: every token, the whole sequence, two sequences together, or by a sequence."""
 
 UNSCORED = -100
 """The label of positions that neither loss nor metrics count."""
@@ -42,11 +44,15 @@ class Reals:
 
 @dataclass
 class Batch:
-    """Examples side by side. Not frozen: Lightning sets fields when it changes their precision."""
+    """Examples side by side. Not frozen: Lightning sets fields when it changes their precision.
 
-    inputs: Tensor  # (B, T) int64 or (B, T, C) float32
-    targets: Tensor  # per step (B, T) int64; per sequence (B,) int64, or (B, K) float32
-    lengths: Tensor | None = None  # (B,) real tokens of each row; None: all of them
+    Per step, targets are (B, T) int64, or (B, T, K) float32 with nan where unscored; per sequence
+    and of a pair (B,) int64, or (B, K) float32; of a sequence (B, S) int64, UNSCORED after its end.
+    """
+
+    inputs: Tensor  # (B, T) int64 or (B, T, C) float32; of a pair (B, 2, T) or (B, 2, T, C)
+    targets: Tensor
+    lengths: Tensor | None = None  # (B,), of a pair (B, 2): real tokens of a row; None: all
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -71,22 +77,31 @@ class Batch:
 class Count(NamedTuple):
     """A metric before division: its sum over what was counted, and how many were counted.
 
-    Both are float32 scalars. Counts of batches and devices are added (in double precision where
-    there are many); the division is done once, at the end.
+    The count is a float32 scalar, and so is the sum, or a vector where the metric is made of
+    several sums. Counts of batches and devices are added (in double precision where there are
+    many); the division is done once, at the end.
     """
 
     sum: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
 
+def mean(sums: Sequence[float], count: float) -> float:
+    """The only sum, divided by the count; nan if nothing was counted."""
+    return sums[0] / count if count else math.nan
+
+
 @dataclass(frozen=True)
 class Metric:
-    """What a number means."""
+    """What a number means, and how it comes from sums over all examples."""
 
     name: str
     unit: str
     higher_is_better: bool
     chance: float  # the score of the best answer that ignores the input, or of blind guessing
+    baseline: float | None = None  # the score of a trivial rule that reads a part of the input
+    baseline_rule: str = ""  # that rule
+    finish: Callable[[Sequence[float], float], float] = mean  # from the sums and the count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +116,10 @@ class Task:
     causal_only: ClassVar[bool] = False
     """True where the labels are later inputs, so that a body that looks ahead would read them."""
     pool: ClassVar[Literal["last", "mean"]] = "last"
-    """Per-sequence tasks: the output that the head reads, that of the last token or the mean."""
+    """Per sequence and of a pair: the output that the head reads, of the last token or the mean."""
+    contiguous: ClassVar[bool] = False
+    """True where example i + 1 of val and test goes on where example i ends, as in one long text:
+    then it is tested a second time with the state carried from one to the next."""
 
     length: int  # tokens
 
@@ -124,6 +142,16 @@ class Task:
         """What is scored; the first one selects (on val) and ranks (on test)."""
         raise NotImplementedError
 
+    @property
+    def tokens(self) -> int:
+        """The tokens that a model reads for one example."""
+        return 2 * self.length if self.kind == "pair" else self.length
+
+    @property
+    def end_symbol(self) -> int | None:
+        """Answers by a sequence: the output that ends one; None: all have S symbols."""
+        return None
+
     def size(self, split: Split) -> int | None:
         """Examples of a split; None: endless."""
         raise NotImplementedError
@@ -133,12 +161,19 @@ class Task:
         raise NotImplementedError
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Count:
-        """What training minimises, from outputs (B, T, K) or (B, K); differentiable."""
+        """What training minimises, from outputs (B, T, K), (B, S, K) or (B, K); differentiable."""
         raise NotImplementedError
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
-        """Every metric by name, from outputs (B, T, K) or (B, K)."""
+        """The metrics by name, from outputs (B, T, K) or (B, K); of a sequence, given its past."""
         raise NotImplementedError
+
+    def score_written(self, written: Tensor, batch: Batch) -> Mapping[str, Count]:
+        """More metrics by name, from what the model wrote by itself (B, S), symbol after symbol.
+
+        Symbols after the first end symbol are UNSCORED. Only for answers by a sequence.
+        """
+        return {}
 
     def fingerprint(self) -> str:
         """A hash of the data, or of the generator's name and version: equal means equal bytes."""

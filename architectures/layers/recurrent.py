@@ -102,6 +102,9 @@ class RecurrentStack(Body):
         if not self.causal:
             refuse_state(state)
         self.check_call(x, state, lengths)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Given float32, oneDNN is asked for a mixed LSTM, which not every processor has.
+            x = x.to(torch.get_autocast_dtype("cpu"))
         torch_state = self._torch_state(state, x.shape[0])
         if lengths is None:
             y, new_state = self.recurrence(x, torch_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,20 +30,30 @@ def gradients_match_differences(
     """
     trial = Trial(make_body, torch.float64, device)
     x = trial.inputs(GRADIENT_ROWS, GRADIENT_LENGTH).requires_grad_()
-    names = ["x", *(name for name, _ in trial.body.named_parameters())]
-    tensors = [x, *trial.body.parameters()]
+
+    def values() -> list[Tensor]:
+        sizes = even_chunks(GRADIENT_CHUNK, GRADIENT_LENGTH) if trial.body.causal else [len(x[0])]
+        y, state = run_in_chunks(trial.body, x, sizes)
+        return [y, *state_tensors(state)]
+
+    return gradient_error("gradients_match_differences", trial, {"x": x}, values)
+
+
+def gradient_error(
+    law: str, trial: Trial, inputs: dict[str, Tensor], values: Callable[[], list[Tensor]]
+) -> Finding:
+    """Compare the gradients of `values` by the inputs and by every parameter to differences."""
+    tensors = {**inputs, **dict(trial.body.named_parameters())}
     draws = trial.generator.get_state()
 
     def loss() -> Tensor:
         trial.generator.set_state(draws)  # the same cotangent each time
-        sizes = even_chunks(GRADIENT_CHUNK, GRADIENT_LENGTH) if trial.body.causal else [len(x[0])]
-        y, state = run_in_chunks(trial.body, x, sizes)
-        return trial.cotangent([y, *state_tensors(state)])
+        return trial.cotangent(values())
 
-    gradients = torch.autograd.grad(loss(), tensors, allow_unused=True)
+    gradients = torch.autograd.grad(loss(), list(tensors.values()), allow_unused=True)
     scale = max(g.norm().item() for g in gradients if g is not None) or 1.0
     errors = {}
-    for name, tensor, gradient in zip(names, tensors, gradients, strict=True):
+    for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
         direction = trial.normal(*tensor.shape)
         direction /= direction.norm()
         analytic = 0.0 if gradient is None else (gradient * direction).sum().item()
@@ -57,7 +68,7 @@ def gradients_match_differences(
         errors[name] = abs(analytic - numeric) / own_scale
     worst = max(errors, key=errors.__getitem__)
     return Finding(
-        law="gradients_match_differences",
+        law=law,
         error=largest(list(errors.values())),
         bound=DIFFERENCE_BOUND,
         detail=f"largest at {worst}",

@@ -10,6 +10,11 @@ from typing import Any, Protocol
 import torch
 
 from architectures.body import Body
+from bench.certify.decoding import (
+    a_source_alone_is_the_source_in_a_batch,
+    decoding_in_any_split,
+    gradients_reach_the_source,
+)
 from bench.certify.dependence import (
     padding_changes_nothing,
     past_ignores_future_gradients,
@@ -65,6 +70,9 @@ LAWS: dict[str, Law] = {
     "a_state_of_other_rows_is_refused": a_state_of_other_rows_is_refused,
     "nan_shows_and_stays_in_its_row": nan_shows_and_stays_in_its_row,
     "autocast_stays_near": autocast_stays_near,
+    "decoding_in_any_split": decoding_in_any_split,
+    "a_source_alone_is_the_source_in_a_batch": a_source_alone_is_the_source_in_a_batch,
+    "gradients_reach_the_source": gradients_reach_the_source,
     "long_streams_do_not_drift": long_streams_do_not_drift,
 }
 

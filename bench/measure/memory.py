@@ -17,6 +17,7 @@ import torch
 from bench.measure.step import TrainingStep
 from bench.spec import Run
 from bench.training.execute import UnsupportedError, device_of, prepare
+from tasks.task import Batch, Kind
 
 M_MMAP_THRESHOLD = -3  # mallopt's number for it, from malloc.h
 MMAP_BYTES = 1 << 16
@@ -77,13 +78,16 @@ def _two_steps(run: Run, device: torch.device) -> None:
 def _train_a_little(run: Run, device: torch.device) -> None:
     prepared = prepare(run).to(device)
     task = prepared.task
-    batch = task.examples("train", run.seed, torch.arange(1)).to(device)
-    per_step = task.kind == "per_step"
-    inputs = batch.inputs[:, :TINY_TOKENS]
-    targets = batch.targets[:, :TINY_TOKENS] if per_step else batch.targets
-    outputs, _ = prepared.model(inputs)
-    loss, _ = task.loss(outputs, targets)
+    batch = _shortened(task.examples("train", run.seed, torch.arange(1)).to(device), task.kind)
+    loss, _ = task.loss(prepared.model.answer(batch), batch.targets)
     loss.backward()
+
+
+def _shortened(batch: Batch, kind: Kind) -> Batch:
+    """The first tokens of a batch, all of them real."""
+    inputs = batch.inputs[:, :, :TINY_TOKENS] if kind == "pair" else batch.inputs[:, :TINY_TOKENS]
+    targets = batch.targets[:, :TINY_TOKENS] if kind == "per_step" else batch.targets
+    return Batch(inputs=inputs, targets=targets)
 
 
 def _status_bytes(key: str) -> int:

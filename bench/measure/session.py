@@ -77,7 +77,7 @@ def _time(cells: list[Cell], synchronise: Callable[[], None], run: Run) -> None:
 
 def _metrics(cell: Cell) -> dict[str, float | int]:
     run = cell.prepared.run
-    tokens = run.training.sequences(run.length) * run.length
+    tokens = run.training.sequences(run.length) * cell.prepared.task.tokens
     train, infer = summarise(cell.train.samples), summarise(cell.infer.samples)
     return {
         "step_ms_p50": 1e3 * train.p50,

@@ -46,8 +46,7 @@ class TrainingStep:
                 self.model, self.task, batch, window, total, lambda loss: loss.backward()
             )
             return
-        outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
-        loss, count = self.task.loss(outputs, batch.targets)
+        loss, count = self.task.loss(self.model.answer(batch), batch.targets)
         (loss / count).backward()
 
 
@@ -65,7 +64,7 @@ class InferenceStep:
         if self.model.training:
             self.model.eval()
         with torch.no_grad(), self.context:
-            self.model(self.batch.inputs, lengths=self.batch.lengths)
+            self.model.answer(self.batch)
 
 
 def _context(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ import torch
 from bench.catalogue import body_class, body_options, make_body
 from bench.errors import UserError
 from bench.spec import Run
-from bench.training.model import SequenceModel, count_parameters
+from bench.training.model import count_parameters, make_model
 from tasks.task import Task
 
 DEFAULT_WIDTH = 64
@@ -35,7 +35,7 @@ def width_of(run: Run, task: Task) -> int:
     def count(width: int) -> int:
         with torch.device("meta"):
             body = make_body(run.architecture, width)
-            counted = body if run.params_of == "body" else SequenceModel(body, task)
+            counted = body if run.params_of == "body" else make_model(body, task)
         return count_parameters(counted)
 
     width = solve(count, run.params, multiple)

@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bench.spec import Run
 from tasks.task import Batch, Split, Task, generator
 
+CARRIED_EXAMPLES = 8
+"""Examples through which a state is carried: a cache of attention grows by all of them."""
+
 
 class TaskData(Dataset[Batch]):
     """A split of a task, indexed by whole batches of example numbers."""
@@ -75,6 +78,37 @@ class EvaluationOrder(Sampler[Tensor]):
         return iter(self.batches)
 
 
+class CarriedOrder(Sampler[Tensor]):
+    """Every example of a contiguous split once, as streams side by side.
+
+    Stream s holds the examples s * W to s * W + W - 1, W = `CARRIED_EXAMPLES`. Batch after batch
+    gives the next example of each stream, so that a state can pass from batch to batch;
+    `begins` says of each batch whether its streams begin.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.batches: list[Tensor] = []
+        begins: list[bool] = []
+        n_whole, rest = divmod(size, CARRIED_EXAMPLES)
+        groups = [
+            (streams, CARRIED_EXAMPLES)
+            for streams in torch.arange(rank, n_whole, world_size).split(batch_size)
+        ]
+        if rest and n_whole % world_size == rank:
+            groups.append((torch.tensor([n_whole]), rest))
+        for streams, n_examples in groups:
+            for place in range(n_examples if len(streams) else 0):
+                self.batches.append(streams * CARRIED_EXAMPLES + place)
+                begins.append(place == 0)
+        self.begins = tuple(begins)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.batches)
+
+
 class TaskDataModule(lightning.LightningDataModule):
     """The three splits of a run's task."""
 
@@ -82,6 +116,7 @@ class TaskDataModule(lightning.LightningDataModule):
         super().__init__()
         self.run, self.task = run, task
         self.batch_size = run.training.sequences(run.length)
+        self.carries = False  # whether test is read as streams
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """`steps` batches."""
@@ -102,14 +137,23 @@ class TaskDataModule(lightning.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The whole test split."""
-        return self._evaluation("test")
+        return self._loader("test", self.carried()) if self.carries else self._evaluation("test")
 
-    def _evaluation(self, split: Split) -> DataLoader[Batch]:
-        size = self.task.size(split)
-        assert size is not None, "evaluation splits are finite"
+    def carried(self) -> CarriedOrder:
+        """The order of the test split as streams, on this device."""
         rank, world_size = self._place()
         per_device = max(1, self.batch_size // world_size)
-        return self._loader(split, EvaluationOrder(size, per_device, rank, world_size))
+        return CarriedOrder(self._size("test"), per_device, rank, world_size)
+
+    def _evaluation(self, split: Split) -> DataLoader[Batch]:
+        rank, world_size = self._place()
+        per_device = max(1, self.batch_size // world_size)
+        return self._loader(split, EvaluationOrder(self._size(split), per_device, rank, world_size))
+
+    def _size(self, split: Split) -> int:
+        size = self.task.size(split)
+        assert size is not None, "evaluation splits are finite"
+        return size
 
     def _loader(self, split: Split, order: Sampler[Tensor]) -> DataLoader[Batch]:
         data = TaskData(self.task, split, self.run.seed)

@@ -18,7 +18,7 @@ from bench.records.row import Row, Scored, Status
 from bench.spec import Run
 from bench.training.budget import width_of
 from bench.training.fit import fit
-from bench.training.model import SequenceModel, count_parameters
+from bench.training.model import SequenceModel, count_parameters, make_model
 from bench.training.module import DivergedError
 from tasks.task import Batch, MissingPackageError, Task, Tokens
 
@@ -76,7 +76,7 @@ def prepare(run: Run) -> Prepared:
     task = make_task(run.task, run.length)
     width = width_of(run, task)
     torch.manual_seed(run.seed)
-    model = SequenceModel(make_body(run.architecture, width), task)
+    model = make_model(make_body(run.architecture, width), task)
     _refuse_unsupported(run, task, model.body)
     return Prepared(run, task, model)
 
@@ -180,7 +180,7 @@ def measured_state_bytes(prepared: Prepared) -> int:
             tokens = torch.zeros(shape, dtype=torch.long, device=prepared.device)
         else:
             tokens = torch.zeros(*shape, inputs.channels, device=prepared.device, dtype=dtype)
-        _, state = body(prepared.model.embedding(tokens))
+        state = body.encode(prepared.model.embedding(tokens))
     return state_bytes(state)
 
 
@@ -219,6 +219,11 @@ def device_provenance() -> dict[str, Any]:
 def _refuse_unsupported(run: Run, task: Task, body: Body) -> None:
     if task.causal_only and not body.causal:
         raise UnsupportedError(f"{run.architecture} reads ahead, and {run.task} asks what comes")
+    if task.kind == "seq2seq" and not body.decodes:
+        raise UnsupportedError(
+            f"{run.architecture} reads ahead and cannot write an answer: "
+            "make it the encoder of an encoder_decoder"
+        )
     if device_of(run).type == "cpu":
         if run.resources.strategy == "fsdp":
             raise UnsupportedError("strategy fsdp needs CUDA devices")
@@ -228,6 +233,8 @@ def _refuse_unsupported(run: Run, task: Task, body: Body) -> None:
         return
     if not body.causal:
         raise UnsupportedError(f"{run.architecture} needs the whole sequence: no tbptt_window")
+    if task.kind in ("pair", "seq2seq"):
+        raise UnsupportedError(f"{run.task} reads more than one sequence: no tbptt_window")
     if task.kind == "per_sequence" and task.pool == "mean":
         raise UnsupportedError(f"{run.task} reads the mean of all outputs: no tbptt_window")
     if run.resources.devices * run.resources.nodes > 1:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -21,6 +21,9 @@ from bench.training.data import TaskDataModule
 from bench.training.model import SequenceModel
 from bench.training.module import DivergedError, TrainingModule
 from tasks.task import Task
+
+REFUSALS = (ValueError, MemoryError, RuntimeError)
+"""What a body may raise at a length that it cannot do; the score at that length is then missing."""
 
 EVALUATIONS = 10
 """Looks at val in a run that does not say how many."""
@@ -92,15 +95,17 @@ def fit(run: Run, task: Task, model: SequenceModel) -> Trained:
         if best.step is None:
             raise DivergedError(f"val {primary.name} was never a finite number")
         model.load_state_dict(best.weights)
-        trainer.test(module, datamodule=data, verbose=False)
-    steps = trainer.global_step
-    tokens = steps * data.batch_size * run.length
+        tested = _tested(trainer, module, data)
+        steps = trainer.global_step
+        further = {**_carried(trainer, module, data), **_at_lengths(run, trainer, module, data)}
+    tokens = steps * data.batch_size * task.tokens
     return Trained(
         metrics={
-            "test_score": module.scores[f"test_{primary.name}"],
+            "test_score": tested[primary.name],
             "val_score": best.scores[f"val_{primary.name}"],
-            **{k: v for k, v in module.scores.items() if k.startswith("test_")},
+            **{f"test_{name}": value for name, value in tested.items()},
             **best.scores,
+            **further,
             "steps_done": steps,
             "best_step": best.step,
             "train_tokens": tokens,
@@ -109,6 +114,61 @@ def fit(run: Run, task: Task, model: SequenceModel) -> Trained:
         },
         curves=module.curves,
     )
+
+
+def _tested(
+    trainer: lightning.Trainer, module: TrainingModule, data: TaskDataModule
+) -> dict[str, float]:
+    """Every metric of the test split, by name."""
+    trainer.test(module, datamodule=data, verbose=False)
+    return {k.removeprefix("test_"): v for k, v in module.scores.items() if k.startswith("test_")}
+
+
+def _carried(
+    trainer: lightning.Trainer, module: TrainingModule, data: TaskDataModule
+) -> dict[str, float | int | str | None]:
+    """The metrics of a contiguous test split read with carried state, `test_<metric>_carried`."""
+    if not (module.task.contiguous and module.model.body.causal):
+        return {}
+    data.carries, module.carried = True, data.carried().begins
+    try:
+        found = _tested(trainer, module, data)
+    except REFUSALS as error:
+        return {"carried_missing": f"{type(error).__name__}: {error}"}
+    finally:
+        data.carries, module.carried = False, None
+    return {f"test_{name}_carried": value for name, value in found.items()}
+
+
+def _at_lengths(
+    run: Run, trainer: lightning.Trainer, module: TrainingModule, data: TaskDataModule
+) -> dict[str, float | int | str | None]:
+    """The metrics of the test split at other lengths, `test_<metric>_at_<length>`.
+
+    `test_score_beyond` is the mean of the primary metric over the lengths beyond the run's own, as
+    in Delétang et al. 2023, https://arxiv.org/abs/2207.02098, section 4; missing if one of them is.
+    """
+    task, batch_size = module.task, data.batch_size
+    found: dict[str, float | int | str | None] = {}
+    by_length: list[tuple[float, float | None]] = []
+    for length in run.test_lengths:
+        module.task = data.task = replace(task, length=length)
+        data.batch_size = max(1, batch_size * run.length // length)
+        try:
+            scores = _tested(trainer, module, data)
+        except REFUSALS as error:  # a table of positions that is too short, or no memory
+            found[f"missing_at_{length}"] = f"{type(error).__name__}: {error}"
+            scores = {}
+        found |= {f"test_{name}_at_{length}": value for name, value in scores.items()}
+        by_length.append((length, scores.get(task.metrics[0].name)))
+    module.task, data.task, data.batch_size = task, task, batch_size
+    if by_length:
+        module.curves[f"test_{task.metrics[0].name}_by_length"] = by_length
+        beyond = [score for length, score in by_length if length > run.length]
+        present = [score for score in beyond if score is not None]
+        if beyond and len(present) == len(beyond):
+            found["test_score_beyond"] = sum(present) / len(present)
+    return found
 
 
 def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:

@@ -12,8 +12,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from architectures.body import State
 from bench.spec import TrainingSpec
-from bench.training.model import SequenceModel
+from bench.training.model import SequenceModel, WritingModel
 from bench.training.optimiser import make_optimiser, make_schedule
 from bench.training.scores import Scores
 from bench.training.truncated import backward_through_windows, scored_answers
@@ -39,6 +40,8 @@ class TrainingModule(lightning.LightningModule):
         self.automatic_optimization = training.tbptt_window is None
         self.curves: dict[str, list[tuple[float, float | None]]] = {"train_loss": []}
         self.scores: dict[str, float] = {}
+        self.carried: tuple[bool, ...] | None = None  # whether a batch of test begins new streams
+        self._state: State = None
         self._running = Scores()
         self._losses: list[Tensor] = []
 
@@ -52,8 +55,7 @@ class TrainingModule(lightning.LightningModule):
         """One update from one batch."""
         window = self.training_spec.tbptt_window
         if window is None:
-            outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
-            loss = self._mean(self.task.loss(outputs, batch.targets))
+            loss = self._mean(self.task.loss(self.model.answer(batch), batch.targets))
             self._watch(loss.detach(), batch_index)
             return loss
         self._watch(self._truncated_step(batch, window), batch_index)
@@ -103,16 +105,25 @@ class TrainingModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums anew."""
-        self._running = Scores()
+        self._running = Scores(self.task.metrics)
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add a batch to the sums."""
-        outputs, _ = self.model(batch.inputs, lengths=batch.lengths)
-        self._running.add(self.task.score(outputs.float(), batch.targets))
+        self._running.add(self.task.score(self.model.answer(batch).float(), batch.targets))
+        if isinstance(self.model, WritingModel):
+            written = self.model.write(batch, batch.targets.shape[1])
+            self._running.add(self.task.score_written(written, batch))
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Add a batch to the sums, its state carried on from the batch before if so ordered."""
+        if self.carried is None:
+            self.validation_step(batch, batch_index)
+            return
+        state = None if self.carried[batch_index] else self._state
+        outputs, self._state = self.model(batch.inputs, state, lengths=batch.lengths)
+        self._running.add(self.task.score(outputs.float(), batch.targets))
 
     def on_validation_epoch_end(self) -> None:
         """Divide, once, after the sum over devices."""
@@ -121,6 +132,7 @@ class TrainingModule(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Divide, once, after the sum over devices."""
         self._close("test")
+        self._state = None
 
     def _close(self, split: str) -> None:
         def summed(pair: Tensor) -> Tensor:

@@ -54,5 +54,5 @@ def scored_answers(batch: Batch) -> Tensor:
     """How many answers of a batch count: what its loss is divided by."""
     targets = batch.targets
     if targets.is_floating_point():
-        return torch.tensor(float(targets.numel()), device=targets.device)
+        return (~targets.isnan()).sum().float()
     return (targets != UNSCORED).sum().float()
