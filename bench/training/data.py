@@ -92,7 +92,7 @@ class CarriedOrder(Sampler[Tensor]):
         n_whole, rest = divmod(size, CARRIED_EXAMPLES)
         groups = [
             (streams, CARRIED_EXAMPLES)
-            for streams in torch.arange(rank, n_whole, world_size).split(batch_size)
+            for streams in torch.arange(n_whole)[rank::world_size].split(batch_size)
         ]
         if rest and n_whole % world_size == rank:
             groups.append((torch.tensor([n_whole]), rest))
