@@ -40,7 +40,7 @@ def test_rwkv4_has_the_size_of_its_formula(width: int, layers: int) -> None:
 
 
 def test_rwkv7_has_the_size_of_its_smallest_checkpoint() -> None:
-    """RWKV-x070-World-0.1B, which has shares in the first layer too, but does not use them."""
+    """RWKV-x070-World-0.1B, without the first layer's shares, which its code has but never uses."""
     embedding_and_its_norm = 2 * WORLD_TOKENS * 768 + 2 * 768
     published = 191_034_624
     assert count("rwkv7", 768, layers=12, heads=12) == published - embedding_and_its_norm
