@@ -55,7 +55,7 @@ def layer_normed(x: Tensor, norm: Any) -> Tensor:
 
 
 def low_rank(part: Any, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """Equation 2 of Peng et al. 2025: f(x A) B + bias."""
+    """The low-rank maps of Peng et al. 2025, section 4: f(x A) B + bias."""
     y = activation(x @ part.down) @ part.up
     return y if part.bias is None else y + part.bias
 
