@@ -7,6 +7,7 @@
     output = project_out(norm(q_t S_t / sqrt(N)) silu(Linear(x_t)))
 
 Decays begin as Mamba-2's, as the paper says: A uniform in [1, 16], dt log-uniform in [1e-3, 1e-1].
+(The code of one of its authors, fla-org/flash-linear-attention, draws A from [0, 16].)
 
 B batch, T time, D width, E width of values (expand D), H heads, N = D/H, P = E/H, K taps of the
 convolution.

@@ -6,7 +6,8 @@
     output = out_proj(selective_scan(u, dt, A, B, C, D) silu(z))
 
 Initialisation (section 3.6): A = -(1..N), D = 1, dt log-uniform in [1e-3, 1e-1] through the bias of
-dt_proj, by the inverse of softplus.
+dt_proj, by the inverse of softplus; its weight uniform within R^(-1/2), as in the authors' code.
+Departure: their language model also divides out_proj by the root of the number of layers.
 
 B batch, T time, D width, E inner width (expand D), N state, K taps of the convolution, R rank
 of dt.
@@ -114,7 +115,7 @@ class MambaMixer(Body):
         return products + 2.0 * self.conv_weight.numel() + scan
 
     def param_groups(self) -> list[ParamGroup]:
-        """A and D: no decay, as in the authors' code."""
+        """A and D: no decay, as in the authors' code; nor has dt's bias, which is a vector."""
         return [ParamGroup(parameters=(self.A_log, self.D), weight_decay=0.0)]
 
 

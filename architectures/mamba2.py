@@ -7,8 +7,10 @@
     y_t = C_t S_t + D x_t
     output = out_proj(norm(y silu(z)))
 
-One group: all heads share B and C. Initialisation as in the authors' code: A uniform in [1, 16],
-D = 1, dt log-uniform in [1e-3, 1e-1] through its bias, by the inverse of softplus.
+One group: all heads share B and C. Initialisation as in the authors' code (state-spaces/mamba,
+modules/mamba2.py): A uniform in [1, 16], D = 1, dt log-uniform in [1e-3, 1e-1] through its bias, by
+the inverse of softplus. Departure: their language model also divides out_proj by the root of the
+number of layers.
 
 B batch, T time, D width, E inner width (expand D), H heads, P = E/H, N state, K taps of the
 convolution.

@@ -6,7 +6,9 @@
                      y = sigmoid(r) Linear(relu(k)^2)                                 (18)
 
 Initialisation, by the paper's appendix: mu, the decay and the bonus depend on channel and layer.
-Matrices are orthogonal; the authors' code begins some at 0, which hides a layer from the others.
+Matrices are orthogonal, as in the authors' code (BlinkDL/RWKV-LM, RWKV-v4/src/model.py).
+Departure: there time mixing's k, r and y and channel mixing's r and y begin at 0, which would hide
+a layer from the others.
 The authors also normalise the embedding once; here embeddings belong to the harness.
 
 B batch, T time, D width.

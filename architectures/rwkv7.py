@@ -11,9 +11,14 @@
     y = Linear(low_rank(x; sigmoid) (norm(r S) + (r . rho k) v))
     channel mixing: y = Linear(relu(Linear(x))^2)
 
-Initial values as in the authors' code, but for matrices that begin at 0 there and would hide a
-layer from the others: output projections. One rank for all low-rank maps: the authors' formulas
-give 32 up to widths of some hundred.
+Initial values: the paper leaves them to the authors' code, BlinkDL/RWKV-LM, RWKV-v7/train_temp/
+src/model.py; here those of the paper's time (w, a, xi, alpha and rho have since been changed a
+little there). Its modules draw r, k and v uniformly for whoever copies them; what is trained begins
+orthogonal (`generate_init_weight`), as here. Ranks: the formulas there, which give the paper's
+table 16 but for the gate at D = 1024 (128 there, 160 here). Weight decay for the matrices of the
+linear maps alone, and twice the learning rate for w's bias: `configure_optimizers`.
+Departure: output projections and channel mixing's value begin at 0 there, which would hide a layer
+from the others; here they begin as torch's linear maps.
 
 B batch, T time, D width, H heads, N = D/H.
 """
@@ -42,6 +47,11 @@ NORM_EPSILON = 64e-5
 LENGTH_EPSILON = 1e-12
 # Of r, k, v, decay, rate and gate: mu is 1 - (i / D)^(this (1 - layer / layers)).
 MIX_EXPONENTS = (0.2, 0.7, 0.7, 0.9, 0.9, 0.2)
+LOW_RANK_GAIN = 0.1
+KEY_GAIN = 0.1
+# A rank is factor D^power, as the nearest multiple of 32 that is not 0.
+RANK_LAWS = {"decay": (1.8, 0.5), "rate": (1.8, 0.5), "share": (1.3, 0.5), "gate": (0.6, 0.8)}
+RANK_MULTIPLE = 32
 
 
 class LowRank(nn.Module):
@@ -50,7 +60,8 @@ class LowRank(nn.Module):
     def __init__(self, width: int, rank: int, bias: Tensor | None = None) -> None:
         super().__init__()
         self.down = nn.Parameter(torch.zeros(width, rank))
-        self.up = nn.Parameter(0.1 * nn.init.orthogonal_(torch.empty(rank, width)))
+        gain = LOW_RANK_GAIN * math.sqrt(max(rank / width, 1.0))
+        self.up = nn.Parameter(nn.init.orthogonal_(torch.empty(rank, width), gain=gain))
         self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, x: Tensor, activation: Any = None) -> Tensor:
@@ -63,7 +74,9 @@ class LowRank(nn.Module):
 class TimeMixing(Body):
     """State: the token before (B, D), and S (B, H, N, N)."""
 
-    def __init__(self, width: int, *, heads: int, rank: int, layer: int, layers: int) -> None:
+    def __init__(
+        self, width: int, *, heads: int, rank: int | None, layer: int, layers: int
+    ) -> None:
         super().__init__(width)
         self.heads = heads
         depth, remaining = layer / max(layers - 1, 1), 1 - layer / layers
@@ -71,19 +84,20 @@ class TimeMixing(Body):
         along = torch.arange(width) / max(width - 1, 1)
         mix = [1 - channel ** (exponent * remaining) for exponent in MIX_EXPONENTS]
         self.mix = nn.Parameter(torch.stack(mix))  # (6, D)
-        self.decay = LowRank(width, rank, -6.5 + 5 * along ** (0.85 + depth**0.5))
-        self.rate = LowRank(width, rank, torch.zeros(width))
-        self.gate = LowRank(width, rank)
-        self.share = LowRank(width, rank, torch.ones(width)) if layer else None
+        ranks = {name: rank or suggested_rank(name, width) for name in RANK_LAWS}
+        self.decay = LowRank(width, ranks["decay"], -6.5 + 5 * along ** (0.85 + depth**0.5))
+        self.rate = LowRank(width, ranks["rate"], torch.zeros(width))
+        self.gate = LowRank(width, ranks["gate"])
+        self.share = LowRank(width, ranks["share"], torch.ones(width)) if layer else None
         self.erased = nn.Parameter(torch.full((width,), 0.85))  # xi
         self.rewritten = nn.Parameter(torch.ones(width))  # alpha
         self.bonus = nn.Parameter(torch.zeros(width))  # rho
-        self.norm_weight = nn.Parameter(torch.ones(width))
+        self.norm_weight = nn.Parameter(torch.full((width,), ((layer + 1) / layers) ** 0.7))
         self.norm_bias = nn.Parameter(torch.zeros(width))
-        self.receptance = uniform_linear(width, 0.5)
-        self.key = uniform_linear(width, 0.05)
-        self.value = uniform_linear(width, 0.5)
-        self.output = uniform_linear(width, 0.5)
+        self.receptance = orthogonal_linear(width, width)
+        self.key = orthogonal_linear(width, width, gain=KEY_GAIN)
+        self.value = orthogonal_linear(width, width)
+        self.output = nn.Linear(width, width, bias=False)
 
     def forward(
         self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
@@ -157,9 +171,8 @@ class ChannelMixing(Body):
         super().__init__(width)
         channel = torch.arange(width) / width
         self.mix = nn.Parameter(1 - channel ** ((1 - layer / layers) ** 4))  # (D,)
-        self.key = nn.Linear(width, hidden, bias=False)
+        self.key = orthogonal_linear(width, hidden)
         self.value = nn.Linear(hidden, width, bias=False)
-        nn.init.uniform_(self.key.weight, -0.5 / math.sqrt(width), 0.5 / math.sqrt(width))
 
     def forward(
         self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
@@ -191,14 +204,16 @@ class Rwkv7(Residual):
         *,
         layers: int = 2,
         heads: int = 4,
-        rank: int = 32,
+        rank: int | None = None,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
+        """`rank` is that of all low-rank maps; None: for each the authors' formula."""
         check_at_least("width", width, 1)
         check_at_least("layers", layers, 1)
         check_at_least("heads", heads, 1)
-        check_at_least("rank", rank, 1)
+        if rank is not None:
+            check_at_least("rank", rank, 1)
         check_at_least("mlp_ratio", mlp_ratio, 0)
         check_divides("heads =", heads, width)
         hidden = round(mlp_ratio * width)
@@ -235,8 +250,15 @@ class Rwkv7(Residual):
         return self.norm(x), tuple(new_states)
 
 
-def uniform_linear(width: int, scale: float) -> nn.Linear:
-    """A linear map without bias, uniform within scale / sqrt(D)."""
-    linear = nn.Linear(width, width, bias=False)
-    nn.init.uniform_(linear.weight, -scale / math.sqrt(width), scale / math.sqrt(width))
+def suggested_rank(name: str, width: int) -> int:
+    """The authors' rank of the low-rank map of that name at this width."""
+    factor, power = RANK_LAWS[name]
+    multiples = round(factor * math.pow(width, power) / RANK_MULTIPLE)
+    return RANK_MULTIPLE * max(multiples, 1)
+
+
+def orthogonal_linear(n_inputs: int, n_outputs: int, *, gain: float = 1.0) -> nn.Linear:
+    """A linear map without bias, orthogonal but for the gain."""
+    linear = nn.Linear(n_inputs, n_outputs, bias=False)
+    nn.init.orthogonal_(linear.weight, gain=gain)
     return linear

@@ -7,7 +7,10 @@ Trained as a convolution whose kernel comes from its generating function (theore
 the bilinear recurrence (equation 3, theorem 2); see kernels/dplr_kernel.py.
 
 Initialisation: HiPPO-LegS (equation 2) in the basis V of the eigenvectors of its normal part, P
-and B with it (layers/hippo.py); C complex normal, dt log-uniform in [1e-3, 1e-1] (appendix D).
+and B with it (layers/hippo.py; the authors' code has since clipped Im B to 2). C complex normal, D
+normal, dt log-uniform in [1e-3, 1e-1], as their code (state-spaces/s4, models/s4/s4.py).
+dt, A, P and B do not decay and learn at 1e-3 at most (appendix D.2); the text there names C too,
+but in the code C learns and decays as all else, and so it does here.
 The low-rank part is - P P*, where theorem 1 has - P Q*: with the real part of L negative, A is
 stable whatever the training does (Goel et al. 2022, https://arxiv.org/abs/2202.09729, section 4.2).
 Parameters are stored as real numbers, so that .double() reaches all of them.
@@ -43,7 +46,7 @@ from architectures.layers.checks import check_at_least, check_conjugate_pairs, c
 from architectures.layers.hippo import legs_input, legs_low_rank, legs_normal_part
 from architectures.layers.residual import Residual
 
-DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt, A, P and B: appendix D
+DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt, A, P and B: appendix D.2
 
 
 class S4Layer(Body):

@@ -6,9 +6,10 @@
     A_n = -1/2 + i (N/pi) (N / (2n + 1) - 1)    (section 4, S4D-Inv)
     A_n = -1/2 + i pi n                         (section 4, S4D-Lin)
 
-B is 1: only the product of B and C matters. Of each conjugate pair one state is kept. Parameters
-are stored as real numbers, so that .double() reaches all of them. Complex numbers and transforms
-are at least of float32.
+B is 1: only the product of B and C matters. C is complex normal, D normal, dt log-uniform in [1e-3,
+1e-1], as in the authors' code (state-spaces/s4, models/s4/s4d.py). Of each conjugate pair one state
+is kept. Parameters are stored as real numbers, so that .double() reaches all of them. Complex
+numbers and transforms are at least of float32.
 
 B batch, T time, H = D width, N real states of each channel, n = N/2 complex ones.
 """

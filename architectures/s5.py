@@ -6,8 +6,11 @@ https://arxiv.org/abs/2208.04933, section 3.
     output = g sigmoid(W g),  g = GELU(y)       (the paper's gated activation)
 
 Initialisation (section 3.2, appendix B.1): A the eigenvalues of HiPPO-LegS's normal part in J
-blocks, B and C real and normal, in the basis of the eigenvectors V: V* B and C V.
-Departure: A's real part is -exp(log_decay), so that it stays negative, where the authors may clip.
+blocks, B and C normal, in the basis of its eigenvectors V: V* B and C V; dt log-uniform.
+Departures from the authors' code (lindermanlab/S5): B is of variance 1 / D, that of its inputs,
+where theirs is 1 / N (the axis that jax's lecun_normal takes), and C is real, where theirs is
+complex, so that this begins as a map of real matrices. A's real part is -exp(log_decay), so that it
+stays negative, where the authors may clip.
 
 B batch, T time, D width, N real states, n = N/2 complex ones, J blocks.
 """
@@ -26,7 +29,7 @@ from architectures.layers.diagonal_recurrence import DiagonalRecurrence
 from architectures.layers.hippo import legs_normal_part
 from architectures.layers.residual import Residual
 
-DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt, A and B, as in the authors' code
+DYNAMICS_MAX_LEARNING_RATE = 1e-3  # of dt, A and B: "standard" in the authors' train_helpers.py
 
 
 class S5Layer(DiagonalRecurrence):

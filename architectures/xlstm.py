@@ -11,8 +11,12 @@ sLSTM block (figure 10), followed by a gated MLP, linear(gelu(gate) value), in a
     c = silu(causal_convolution(x));  gates z, o = Blocks(x);  i, f = Blocks(c)
     y = norm(slstm(z, i, f, o))
 
-Initialisation as in the authors' code: the gates' weights and R are 0, the biases of f go from 3
-to 6, those of mLSTM's i are drawn with deviation 0.1.
+Initialisation: the biases of mLSTM's f go from 3 to 6 and those of its i are drawn with deviation
+0.1 (the paper's table 2). All else as the authors' code, NX-AI/xlstm (2.0): weights of mLSTM's
+gates and R are 0; matrices are normal, of variance 2 / (5 D) that read the input, u or c, and of
+deviation 2 / (layers sqrt(D)) that write; biases of sLSTM's f fall from 5 to -7 in each head, in
+later layers more slowly (blocks/slstm/cell.py).
+Departure: norms have a bias, which theirs do not; the MLP's width is not rounded up to 64.
 
 B batch, T time, D width, E inner width (expand D), H heads, N = E/H, K taps of the convolution.
 """
@@ -36,15 +40,17 @@ from architectures.layers.residual import Residual
 CHANNELS_PER_BLOCK = 4  # of q, k and v
 FORGET_BIAS_MIN, FORGET_BIAS_MAX = 3.0, 6.0
 INPUT_BIAS_DEVIATION = 0.1
+# sLSTM's forget bias at a fraction x of a head's channels: first - fall x^(low + rise depth).
+SLSTM_BIAS_FIRST, SLSTM_BIAS_FALL = 5.0, 12.0
+SLSTM_BIAS_POWER_LOW, SLSTM_BIAS_POWER_RISE = 0.3, 1.3
 NORM_EPSILON = 1e-5
 
 
 class BlockLinear(nn.Module):
     """A block-diagonal linear map, from each of G groups of channels to as many or more."""
 
-    def __init__(self, groups: int, n_inputs: int, n_outputs: int) -> None:
+    def __init__(self, groups: int, n_inputs: int, n_outputs: int, *, deviation: float) -> None:
         super().__init__()
-        deviation = math.sqrt(2 / (5 * n_inputs))  # "small init", as the authors' code
         self.weight = nn.Parameter(deviation * torch.randn(groups, n_inputs, n_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,14 +81,16 @@ class ShortConvolution(nn.Module):
 class MlstmMixer(Body):
     """State: the convolution's last inputs (B, K - 1, E), the memory (B, H, N, N + 1), m (B, H)."""
 
-    def __init__(self, width: int, *, heads: int, expand: int, taps: int) -> None:
+    def __init__(self, width: int, *, heads: int, expand: int, taps: int, layers: int = 1) -> None:
         super().__init__(width)
         inner = expand * width
         self.heads = heads
-        self.project_up = nn.Linear(width, 2 * inner, bias=False)
+        self.project_up = normal_linear(width, 2 * inner, reading_deviation(width))
         self.convolution = ShortConvolution(inner, taps)
         blocks, size = inner // CHANNELS_PER_BLOCK, CHANNELS_PER_BLOCK
-        self.q, self.k, self.v = (BlockLinear(blocks, size, size) for _ in range(3))
+        self.q, self.k, self.v = (
+            BlockLinear(blocks, size, size, deviation=reading_deviation(width)) for _ in range(3)
+        )
         self.gates = nn.Linear(3 * inner, 2 * heads)
         nn.init.zeros_(self.gates.weight)
         forget_bias = torch.linspace(FORGET_BIAS_MIN, FORGET_BIAS_MAX, heads)
@@ -91,7 +99,7 @@ class MlstmMixer(Body):
             self.gates.bias[heads:].copy_(forget_bias)
         self.norm_weight = nn.Parameter(torch.ones(inner))
         self.skip = nn.Parameter(torch.ones(inner))
-        self.project_down = nn.Linear(inner, width, bias=False)
+        self.project_down = normal_linear(inner, width, writing_deviation(width, layers))
 
     def forward(
         self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
@@ -130,14 +138,21 @@ class MlstmMixer(Body):
 class SlstmMixer(Body):
     """State: the convolution's last inputs (B, K - 1, D), and h, c, n and m, (B, H, D/H) each."""
 
-    def __init__(self, width: int, *, heads: int, taps: int) -> None:
+    def __init__(
+        self, width: int, *, heads: int, taps: int, layer: int = 0, layers: int = 1
+    ) -> None:
         super().__init__(width)
         size = width // heads
         self.convolution = ShortConvolution(width, taps)
-        self.z, self.i, self.f, self.o = (BlockLinear(heads, size, size) for _ in range(4))
+        self.z, self.i, self.f, self.o = (
+            BlockLinear(heads, size, size, deviation=reading_deviation(width)) for _ in range(4)
+        )
         self.bias = nn.Parameter(torch.zeros(heads, 4, size))
+        depth = layer / max(layers - 1, 1)
+        along = torch.arange(size) / max(size - 1, 1)
+        fallen = along ** (SLSTM_BIAS_POWER_LOW + SLSTM_BIAS_POWER_RISE * depth)
         with torch.no_grad():
-            self.bias[:, 2] = torch.linspace(FORGET_BIAS_MIN, FORGET_BIAS_MAX, size)
+            self.bias[:, 2] = SLSTM_BIAS_FIRST - SLSTM_BIAS_FALL * fallen
         self.recurrent = nn.Parameter(torch.zeros(heads, size, 4 * size))
         self.norm_weight = nn.Parameter(torch.ones(width))
 
@@ -168,10 +183,10 @@ class SlstmMixer(Body):
 class GatedMlp(Body):
     """Linear(gelu(gate) value) on each token alone. No state."""
 
-    def __init__(self, width: int, *, hidden: int) -> None:
+    def __init__(self, width: int, *, hidden: int, layers: int = 1) -> None:
         super().__init__(width)
-        self.project_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.project_down = nn.Linear(hidden, width, bias=False)
+        self.project_up = normal_linear(width, 2 * hidden, reading_deviation(width))
+        self.project_down = normal_linear(hidden, width, writing_deviation(width, layers))
 
     def forward(
         self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
@@ -217,11 +232,13 @@ class Xlstm(Residual):
         mixers: list[Body] = []
         for layer in range(1, layers + 1):
             if not slstm_every or layer % slstm_every:
-                mixers.append(MlstmMixer(width, heads=heads, expand=expand, taps=taps))
+                mixers.append(
+                    MlstmMixer(width, heads=heads, expand=expand, taps=taps, layers=layers)
+                )
                 continue
-            mixers.append(SlstmMixer(width, heads=heads, taps=taps))
+            mixers.append(SlstmMixer(width, heads=heads, taps=taps, layer=layer - 1, layers=layers))
             if hidden:
-                mixers.append(GatedMlp(width, hidden=hidden))
+                mixers.append(GatedMlp(width, hidden=hidden, layers=layers))
         super().__init__(width, mixers, dropout=dropout)
 
     @classmethod
@@ -229,3 +246,20 @@ class Xlstm(Residual):
         """As many channels for each head as for the others, and whole blocks of q, k and v."""
         heads, expand = int(options.get("heads", 4)), int(options.get("expand", 2))
         return math.lcm(heads, CHANNELS_PER_BLOCK // math.gcd(CHANNELS_PER_BLOCK, expand))
+
+
+def reading_deviation(width: int) -> float:
+    """Of the matrices that read: Nguyen and Salazar 2019, https://arxiv.org/abs/1910.05895."""
+    return math.sqrt(2 / (5 * width))
+
+
+def writing_deviation(width: int, layers: int) -> float:
+    """Of the matrices that write into the residual stream, smaller the more layers do."""
+    return 2 / (layers * math.sqrt(width))
+
+
+def normal_linear(n_inputs: int, n_outputs: int, deviation: float) -> nn.Linear:
+    """A linear map without bias, normal of the given deviation."""
+    linear = nn.Linear(n_inputs, n_outputs, bias=False)
+    nn.init.normal_(linear.weight, std=deviation)
+    return linear

@@ -27,7 +27,12 @@ from architectures.layers.checks import (
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
 GATES: dict[CellName, int] = {"rnn": 1, "lstm": 4, "gru": 3}
-INITIALISATIONS = ("default", "orthogonal", "identity")
+# The identity is for cells without gates.
+INITIALISATIONS: dict[CellName, tuple[str, ...]] = {
+    "rnn": ("default", "orthogonal", "identity"),
+    "lstm": ("default", "orthogonal"),
+    "gru": ("default", "orthogonal"),
+}
 ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 IDENTITY_INPUT_STD = 1e-3  # Le et al. 2015: non-recurrent weights
 
@@ -54,7 +59,7 @@ class RecurrentStack(Body):
         super().__init__(width)
         check_at_least("layers", layers, 1)
         check_dropout(dropout)
-        check_choice("init", init, INITIALISATIONS)
+        check_choice("init", init, INITIALISATIONS[cell])
         check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         n_directions = 2 if bidirectional else 1
         check_divides("directions", n_directions, width)
