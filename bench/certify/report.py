@@ -12,12 +12,26 @@ import torch
 from bench.catalogue import body_class, body_options, make_body
 from bench.certify.finding import Finding
 from bench.certify.laws import LAWS, THOROUGH_LAWS, certified_width, certify
-from bench.listing import descriptions
+from bench.errors import UserError
+from bench.listing import built_in, descriptions
+from bench.plugins import outside
 from bench.spec import Choice
 
 # An error this far below its bound is only said to be so: its last bits are the machine's.
 MARGIN = 100.0
 COMMAND = "bench certify --format md > architectures/README.md"
+
+
+def registered() -> tuple[list[str], list[str]]:
+    """The architectures that can be used, and of other packages' others what is wrong."""
+    usable, problems = [], []
+    for name in dict.fromkeys([*built_in("architectures"), *outside("architectures")]):
+        try:
+            body_class(name)
+            usable.append(name)
+        except UserError as error:
+            problems.append(str(error))
+    return usable, problems
 
 
 def certificates(
