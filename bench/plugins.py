@@ -151,8 +151,8 @@ def _fault_of_types(owner: object, options: Iterable[str]) -> str | None:
             return f"option {option!r} has to have a type"
         try:
             TypeAdapter(hints[option])
-        except Exception as error:  # pydantic's, or those of the type's own hooks
-            return f"option {option!r} has a type that no study can give: {one_line(error)}"
+        except Exception:  # pydantic's, or those of the type's own hooks
+            return f"option {option!r} has a type that no study can give: {hints[option]}"
     return None
 
 

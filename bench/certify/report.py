@@ -23,11 +23,11 @@ COMMAND = "bench certify --format md > architectures/README.md"
 
 
 def registered() -> tuple[list[str], list[str]]:
-    """The architectures that can be used, and of other packages' others what is wrong."""
+    """The architectures that can be used, and what keeps others from it: a line each."""
     usable, problems = [], []
     for name in dict.fromkeys([*built_in("architectures"), *outside("architectures")]):
         try:
-            body_class(name)
+            _width(name)  # also resolves the names of the bodies inside
             usable.append(name)
         except UserError as error:
             problems.append(str(error))
@@ -47,8 +47,11 @@ def certificates(
     laws = THOROUGH_LAWS if thorough else LAWS
     for name in names:
         choice = Choice(name=name)
-        width = certified_width(body_class(name), **body_options(choice))
-        yield name, _certificate(choice, width, dtype, device, laws)
+        yield name, _certificate(choice, _width(name), dtype, device, laws)
+
+
+def _width(name: str) -> int:
+    return certified_width(body_class(name), **body_options(Choice(name=name)))
 
 
 def _certificate(
