@@ -30,7 +30,7 @@ def registered() -> tuple[list[str], list[str]]:
             _width(name)  # also resolves the names of the bodies inside
             usable.append(name)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(f"{name}: {error}")
     return usable, problems
 
 
