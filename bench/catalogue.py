@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from bench.errors import UserError, from_validation, unknown
+from bench import plugins
+from bench.errors import UserError, from_validation
 from bench.spec import Choice, Run
 
 if TYPE_CHECKING:
@@ -23,21 +24,20 @@ if TYPE_CHECKING:
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a registered task."""
+    """The class of a registered task, of this package or another."""
     from tasks import TASKS
+    from tasks.task import Task
 
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    return TASKS[name]
+    return plugins.find("tasks", name, TASKS, Task)
 
 
 def body_class(name: str) -> type[Body]:
-    """The class of a registered architecture."""
-    from architectures import ARCHITECTURES
+    """The class of a registered architecture, of this package or another."""
+    from architectures import ARCHITECTURES, bidirectional
+    from architectures.body import Body
 
-    if name not in ARCHITECTURES:
-        raise unknown("architecture", name, ARCHITECTURES)
-    return ARCHITECTURES[name]
+    bidirectional.resolver = body_class  # for the names inside a body, which may be others', too
+    return plugins.find("architectures", name, ARCHITECTURES, Body)
 
 
 def body_options(choice: Choice) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """What the README tells people to do works."""
 
+import os
 import re
+import subprocess
+import sys
+import tomllib
 import types
 from pathlib import Path
 
 import pytest
 
-from bench.certify.laws import certify
+from bench.certify.laws import LAWS, certify
 from bench.spec import parse_run
 from bench.study import load
 from bench.training.execute import execute
+from tests.packages import install
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,6 +41,23 @@ def test_the_architecture_of_the_readme_keeps_the_laws_and_trains(monkeypatch):
         }
     )
     assert execute(run, "readme", {}).status == "ok"
+
+
+def test_the_architecture_of_ones_own_package_is_certified(tmp_path):
+    groups = tomllib.loads(block("toml"))["project"]["entry-points"]
+    ((name, value),) = groups["seqbench.architectures"].items()
+    module = value.partition(":")[0].replace(".", "/") + ".py"
+    assert f"src/{module}" in block("toml")
+    install(tmp_path, "my-package", {module: block("python")}, groups)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "certify", name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("holds") == len(LAWS)
 
 
 def test_the_study_of_the_readme_expands(tmp_path):

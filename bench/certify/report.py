@@ -12,12 +12,26 @@ import torch
 from bench.catalogue import body_class, body_options, make_body
 from bench.certify.finding import Finding
 from bench.certify.laws import LAWS, THOROUGH_LAWS, certified_width, certify
-from bench.listing import descriptions
+from bench.errors import UserError
+from bench.listing import built_in, descriptions
+from bench.plugins import outside
 from bench.spec import Choice
 
 # An error this far below its bound is only said to be so: its last bits are the machine's.
 MARGIN = 100.0
 COMMAND = "bench certify --format md > architectures/README.md"
+
+
+def registered() -> tuple[list[str], list[str]]:
+    """The architectures that can be used, and what keeps others from it: a line each."""
+    usable, problems = [], []
+    for name in dict.fromkeys([*built_in("architectures"), *outside("architectures")]):
+        try:
+            _width(name)  # also resolves the names of the bodies inside
+            usable.append(name)
+        except UserError as error:
+            problems.append(f"{name}: {error}")
+    return usable, problems
 
 
 def certificates(
@@ -33,8 +47,11 @@ def certificates(
     laws = THOROUGH_LAWS if thorough else LAWS
     for name in names:
         choice = Choice(name=name)
-        width = certified_width(body_class(name), **body_options(choice))
-        yield name, _certificate(choice, width, dtype, device, laws)
+        yield name, _certificate(choice, _width(name), dtype, device, laws)
+
+
+def _width(name: str) -> int:
+    return certified_width(body_class(name), **body_options(Choice(name=name)))
 
 
 def _certificate(

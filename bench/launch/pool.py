@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from bench.errors import UserError
 from bench.launch.entry import BUSY, PRELOAD, Job, log_file
+from bench.records.provenance import with_packages
 from bench.records.row import Row, Status
 from bench.records.store import Store
 from bench.spec import Run
@@ -212,7 +213,7 @@ class Pool:
             reason=reason,
             log_tail=_last_lines(log_file(self.store.folder, run.id)),
             run=run.model_dump(mode="json"),
-            provenance=self.provenance,
+            provenance=with_packages(self.provenance, run),
         )
         self.store.write(row)
         self.watcher.finished(run, status, reason)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from bench.plugins import Catalogue, outside
+from bench.spec import Run
 
 PACKAGES = ("seqbench", "torch", "lightning", "transformers", "numpy", "mamba-ssm")
 CODE = ("architectures", "tasks", "bench", "pyproject.toml")
@@ -33,11 +37,46 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def with_packages(provenance: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The same, with the other packages whose architectures or tasks the run names.
+
+    A body inside of another one counts: its name stands somewhere in the options.
+    """
+    named = [
+        entry
+        for entry in (*outside("architectures").values(), *outside("tasks").values())
+        if entry.name in _words(run, entry.catalogue)
+    ]
+    if not named:
+        return dict(provenance)
+    versions = {key: value for entry in named for key, value in entry.versions.items()}
+    return {
+        **provenance,
+        "versions": {**provenance.get("versions", {}), **versions},
+        "packages": {f"{entry.kind} {entry.name}": entry.source for entry in named},
+    }
+
+
 def cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # systems that do not tell
+
+
+def _words(run: Run, catalogue: Catalogue) -> set[str]:
+    """Every text in a run's architecture or task."""
+    choice = run.architecture if catalogue == "architectures" else run.task
+    found, left = {choice.name}, [*choice.options.values()]
+    while left:
+        match left.pop():
+            case str(text):
+                found.add(text)
+            case list(values):
+                left += values
+            case dict(values):
+                left += values.values()
+    return found
 
 
 def _git(*words: str) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from architectures.body import Body, state_bytes
 from bench.catalogue import body_options, make_body, make_task
 from bench.errors import UserError
+from bench.records.provenance import with_packages
 from bench.records.row import Row, Scored, Status
 from bench.spec import Run
 from bench.training.budget import width_of
@@ -130,7 +131,7 @@ class Outcome:
             log_tail=self.log_tail,
             run=self.run.model_dump(mode="json"),
             provenance={
-                **self.provenance,
+                **with_packages(self.provenance, self.run),
                 **device_provenance(),
                 "started_at_unix_s": round(self._begun_unix_s, 3),
                 "seconds": round(time.perf_counter() - self._begun, 3),
