@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from tasks.data.errors import DataError
+from tasks.data.errors import ChecksumError, DataError
 from tasks.data.sets import DATA_SETS, DataFile, DataSet
 from tasks.data.stamp import (
     Stamp,
@@ -85,9 +85,14 @@ def set_folder(name: str) -> Path:
         raise missing(name)
     with exclusive(folder) as writable:
         if not _is_stamped(folder, data_set):
-            stamp = _admit(name, folder, data_set, writable)
-            if writable:
-                stamp.write(folder)
+            try:
+                stamp = _admit(name, folder, data_set, writable)
+                if writable:
+                    stamp.write(folder)
+            except ChecksumError as error:
+                raise ChecksumError(f"{error}: remove it, then `bench data fetch {name}`") from None
+            except OSError as error:
+                raise DataError(f"{error.filename or folder}: {error.strerror}") from None
     return folder
 
 
@@ -132,7 +137,8 @@ def missing(name: str) -> MissingDataError:
     start = f"data set {name!r} is not on this machine"
     if not data_set.files:
         return MissingDataError(
-            f"{start}: it lies in the package {data_set.package}: pip install 'seqbench[data]'", name
+            f"{start}: it lies in the package {data_set.package}: pip install 'seqbench[data]'",
+            name,
         )
     if not data_set.can_be_downloaded:
         names = ", ".join(file.name for file in data_set.files)

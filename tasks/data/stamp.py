@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -137,10 +137,14 @@ class Stamp:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[bool]:
+def exclusive(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
     """Hold a folder against other processes that would write into it; made if need be.
 
     Yields whether it can be written. File systems that cannot lock go without.
+
+    Args:
+        folder: the folder of a data set.
+        waiting: called once if another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +154,12 @@ def exclusive(folder: Path) -> Iterator[bool]:
         return
     try:
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is not None:
+                    waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield True
     finally:
         os.close(descriptor)
