@@ -25,12 +25,12 @@ def list_() -> None:
     sets = _data_sets()
     from tasks.data.cache import cache_folder, size_text, status
 
-    rows = [("name", "size", "here", "checksum", "from", "licence")]
+    rows: list[tuple[str, ...]] = [("name", "size", "here", "checksum", "from", "licence")]
     for name, data_set in sorted(sets.items()):
         size = "?" if data_set.bytes is None else size_text(data_set.bytes)
         known = _known_by(name) if data_set.files else "-"
-        row = (name, size if data_set.files else "-", status(name), known)
-        rows.append((*row, data_set.source, data_set.licence))
+        size = size if data_set.files else "-"
+        rows.append((name, size, status(name), known, data_set.source, data_set.licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))

@@ -48,7 +48,7 @@ def unknown(*urls: str) -> DataFile:
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(module, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(module, "TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
     with loopback.site() as server:
         yield server
@@ -198,8 +198,6 @@ def test_a_server_that_sends_another_range_is_refused(site: Site, target: Path) 
         pytest.param(
             whole(CONTENT + b"x", length=False), "sends more than 300001", id="longer, unsaid"
         ),
-        pytest.param(stall(CONTENT, 1000), "timed out", id="stalled"),
-        pytest.param(drip(CONTENT, 0.05), r"sent \d+ bytes in", id="a byte at a time"),
         pytest.param(redirect("file:///etc/passwd"), r"file:///etc/passwd", id="to a file"),
         pytest.param(redirect("ftp://127.0.0.1/f"), r"redirects to ftp", id="to FTP"),
         pytest.param(redirect("/f"), "infinite loop", id="in a circle"),
@@ -214,6 +212,28 @@ def test_what_is_not_the_file_is_an_error_and_leaves_none(
     assert time.monotonic() - begun < PATIENCE_S
     assert "\n" not in str(caught.value)
     assert url in str(caught.value)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        pytest.param(stall(CONTENT, 1000), "timed out", id="stalled"),
+        pytest.param(drip(CONTENT, 0.05), r"sent \d+ bytes in", id="a byte at a time"),
+    ],
+)
+def test_a_server_that_is_too_slow_is_given_up(
+    reply: loopback.Reply,
+    reason: str,
+    site: Site,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(DataError, match=reason):
+        download(known(site.put("/f", reply)), target)
+    assert time.monotonic() - begun < PATIENCE_S
     assert not target.exists()
 
 

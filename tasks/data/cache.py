@@ -15,7 +15,6 @@ from tasks.data.errors import ChecksumError, DataError
 from tasks.data.sets import DATA_SETS, DataFile, DataSet
 from tasks.data.stamp import (
     Stamp,
-    Tally,
     Tree,
     check_digest,
     exclusive,
@@ -81,7 +80,7 @@ def set_folder(name: str) -> Path:
         for file in data_set.files:
             inspect(inside / file.name, file)
         return inside
-    if not _something_lies_in(folder, data_set):
+    if not any(_lies_in(folder, file) for file in data_set.files):
         raise missing(name)
     with exclusive(folder) as writable:
         if not _is_stamped(folder, data_set):
@@ -104,7 +103,8 @@ def status(name: str) -> Status:
         return "cache"
     if package_folder(data_set) is not None:
         return "package"
-    return "unchecked" if _all_lie_in(folder, data_set) else "no"
+    here = data_set.files and all(_lies_in(folder, file) for file in data_set.files)
+    return "unchecked" if here else "no"
 
 
 def verify(name: str) -> None:
@@ -184,18 +184,13 @@ def _is_stamped(folder: Path, data_set: DataSet) -> bool:
     return stamp is not None and stamp.holds(folder, data_set)
 
 
-def _something_lies_in(folder: Path, data_set: DataSet) -> bool:
-    return any(
-        (folder / name).exists()
-        for file in data_set.files
-        for name in (file.name, *(path for path, _ in file.members))
-    )
-
-
-def _all_lie_in(folder: Path, data_set: DataSet) -> bool:
-    return bool(data_set.files) and all(
-        (folder / file.name).is_file() or _members_lie_in(folder, file) for file in data_set.files
-    )
+def _lies_in(folder: Path, file: DataFile) -> bool:
+    """Whether a file, or what was unpacked of it, is there; nothing is hashed."""
+    if (folder / file.name).is_file() or _members_lie_in(folder, file):
+        return True
+    stamp = read_stamp(folder)
+    tree = stamp.trees.get(file.name) if stamp is not None else None
+    return tree is not None and tree.lies_in(folder)
 
 
 def _members_lie_in(folder: Path, file: DataFile) -> bool:
@@ -208,12 +203,12 @@ def _admit(name: str, folder: Path, data_set: DataSet, writable: bool) -> Stamp:
     seen, trees = {}, {}
     for file in data_set.files:
         path, before = folder / file.name, old.files.get(file.name)
+        if not _lies_in(folder, file):
+            raise missing(name)
         if path.is_file():
             seen[file.name] = inspect(path, file, before.sha256 if before else None)
-        elif file.unpack and before is not None:
+        elif before is not None:
             seen[file.name] = before  # deleted once it was unpacked
-        elif not _members_lie_in(folder, file):
-            raise missing(name)
         if file.unpack:
             trees[file.name] = _unpacked(name, path, file, old.trees.get(file.name), writable)
     return Stamp(seen, trees)
@@ -222,15 +217,15 @@ def _admit(name: str, folder: Path, data_set: DataSet, writable: bool) -> Stamp:
 def _unpacked(name: str, archive: Path, file: DataFile, old: Tree | None, writable: bool) -> Tree:
     folder = archive.parent
     if not archive.is_file():
-        if old is not None:
+        if old is not None and old.lies_in(folder):
             return _check_tree(folder, old)
         for path, digest in file.members:
             check_digest(folder / path, digest)
         return tally_of(folder, tuple(path for path, _ in file.members)).tree(folder)
-    if old is not None and old.top and all((folder / top).exists() for top in old.top):
-        found = tally_of(folder, old.top)
-        if found.tree(folder).sha256 == old.sha256:
-            return found.tree(folder)
+    if old is not None and old.lies_in(folder):
+        found = tally_of(folder, old.top).tree(folder)
+        if found.sha256 == old.sha256:
+            return found
     if not writable:
         raise DataError(
             f"{archive} is not unpacked, and {folder} cannot be written: "
@@ -240,10 +235,7 @@ def _unpacked(name: str, archive: Path, file: DataFile, old: Tree | None, writab
 
 
 def _check_tree(folder: Path, known: Tree) -> Tree:
-    if missing_top := [name for name in known.top if not (folder / name).exists()]:
-        raise DataError(f"{folder / missing_top[0]} is gone: remove {folder} and fetch it again")
-    tally: Tally = tally_of(folder, known.top)
-    found = tally.tree(folder)
+    found = tally_of(folder, known.top).tree(folder)
     if found.sha256 != known.sha256:
         raise DataError(
             f"{folder}: the unpacked files are not what they were "

@@ -54,9 +54,13 @@ class Tree:
     sha256: str  # of all paths, sizes and contents
     listed: Mapping[str, tuple[int, int]]  # size and mtime_ns by path; empty if there are too many
 
+    def lies_in(self, folder: Path) -> bool:
+        """Whether it is there, be it changed or not."""
+        return all((folder / name).exists() for name in self.top)
+
     def is_still(self, folder: Path) -> bool:
         """Whether it is there and, where files are listed, looks the same."""
-        return all((folder / name).exists() for name in self.top) and all(
+        return self.lies_in(folder) and all(
             Seen(*listed, "").is_still(folder / path) for path, listed in self.listed.items()
         )
 

@@ -7,6 +7,8 @@ is not used: what is never created (links, devices, modes, owners) needs no filt
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import shutil
@@ -18,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from tasks.data.errors import DataError
 from tasks.data.sets import DataFile
@@ -26,9 +28,8 @@ from tasks.data.stamp import LOCK_NAME, STAMP_NAME, Tally, Tree, check_digest
 
 MAX_RATIO = 20
 """Unpacked bytes per byte of archive; text in the data sets comes to 5."""
-SLACK_BYTES = 2**20
-MEMBER_BYTES = 512
-"""What a member counts for beside its contents, so that a million empty ones are too many."""
+SLACK_BYTES = 2**24
+"""Added to that, for small archives that pack well."""
 CHUNK_BYTES = 2**20
 STAGING_PREFIX = ".unpack-"
 RESERVED = (STAGING_PREFIX, STAMP_NAME, LOCK_NAME)
@@ -67,12 +68,10 @@ def unpack(archive: Path, file: DataFile) -> Tree:
 
 
 def _write(archive: Path, staging: Path) -> Tally:
-    tally, limit = Tally(), MAX_RATIO * archive.stat().st_size + SLACK_BYTES
-    written = 0
+    tally, bound = Tally(), _Bound(archive)
     try:
         for name, source in _members(archive):
             path = _checked(archive, name)
-            written += MEMBER_BYTES
             if source is None:
                 (staging / path).mkdir(parents=True, exist_ok=True)
                 continue
@@ -80,15 +79,10 @@ def _write(archive: Path, staging: Path) -> Tally:
             digest, size = hashlib.sha256(), 0
             with (staging / path).open("xb") as target:
                 while chunk := source.read(CHUNK_BYTES):
-                    size += len(chunk)
-                    if written + size > limit:
-                        raise DataError(
-                            f"{archive} unpacks to over {limit} bytes, {MAX_RATIO} times its size: "
-                            "no data set does"
-                        )
+                    bound.count(chunk)
                     target.write(chunk)
                     digest.update(chunk)
-            written += size
+                    size += len(chunk)
             tally.add(path.as_posix(), size, digest.hexdigest())
     except DataError:
         raise
@@ -113,8 +107,8 @@ def _write(archive: Path, staging: Path) -> Tally:
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Names and contents in order; None for a folder. A member's contents are read at once."""
     with archive.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -126,15 +120,57 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                     with opened.open(entry) as source:
                         yield entry.filename, source
         return
-    with tarfile.open(archive, "r|*") as tar:
-        for member in tar:
-            if member.isdir():
-                yield member.name, None
-            elif member.isreg():
-                yield member.name, tar.extractfile(member)
-            else:
-                raise DataError(f"{archive}: {member.name!r} is neither a file nor a folder")
-            tar.members = []  # type: ignore[attr-defined]  # it keeps all, and some have millions
+    with _decompressed(archive, start) as stream:
+        bounded = _Bounded(stream, _Bound(archive))
+        with tarfile.open(fileobj=bounded, mode="r|") as tar:  # type: ignore[call-overload]
+            for member in tar:
+                if member.isdir():
+                    yield member.name, None
+                elif member.isreg():
+                    yield member.name, tar.extractfile(member)
+                else:
+                    raise DataError(f"{archive}: {member.name!r} is neither a file nor a folder")
+                tar.members = []  # it keeps all, and some archives have millions
+        while bounded.read(CHUNK_BYTES):  # to the end, where the checksum of the compression is
+            pass
+
+
+def _decompressed(archive: Path, start: bytes) -> IO[bytes]:
+    if start.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(archive))
+    if start.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.open(archive))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return cast("IO[bytes]", lzma.open(archive))
+    return archive.open("rb")
+
+
+class _Bound:
+    """Counts what comes out of an archive, and stops when it is more than an honest one holds."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
+        self.limit = self.left = MAX_RATIO * archive.stat().st_size + SLACK_BYTES
+
+    def count(self, chunk: bytes) -> None:
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise DataError(
+                f"{self.archive} unpacks to over {self.limit} bytes, {MAX_RATIO} times its size: "
+                "no data set does"
+            )
+
+
+class _Bounded:
+    """A stream whose bytes are counted, headers of members included."""
+
+    def __init__(self, source: IO[bytes], bound: _Bound) -> None:
+        self.source, self.bound = source, bound
+
+    def read(self, size: int) -> bytes:
+        chunk = self.source.read(size)
+        self.bound.count(chunk)
+        return chunk
 
 
 def _checked(archive: Path, name: str) -> PurePosixPath:
