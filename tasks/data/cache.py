@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -76,9 +78,7 @@ def set_folder(name: str) -> Path:
     folder = cache_folder() / name
     if _is_stamped(folder, data_set):
         return folder
-    if (inside := package_folder(data_set)) is not None:
-        for file in data_set.files:
-            inspect(inside / file.name, file)
+    if (inside := package_folder(data_set)) is not None and _is_right(inside, data_set):
         return inside
     if not any(_lies_in(folder, file) for file in data_set.files):
         raise missing(name)
@@ -88,8 +88,6 @@ def set_folder(name: str) -> Path:
                 stamp = _admit(name, folder, data_set, writable)
                 if writable:
                     stamp.write(folder)
-            except ChecksumError as error:
-                raise ChecksumError(f"{error}: remove it, then `bench data fetch {name}`") from None
             except OSError as error:
                 raise DataError(f"{error.filename or folder}: {error.strerror}") from None
     return folder
@@ -179,6 +177,16 @@ def package_folder(data_set: DataSet) -> Path | None:
     return folder if all((folder / file.name).is_file() for file in data_set.files) else None
 
 
+def _is_right(inside: Path, data_set: DataSet) -> bool:
+    """Whether a package ships these very files; another version of it may ship others."""
+    try:
+        for file in data_set.files:
+            inspect(inside / file.name, file)
+    except ChecksumError:
+        return False
+    return True
+
+
 def _is_stamped(folder: Path, data_set: DataSet) -> bool:
     stamp = read_stamp(folder)
     return stamp is not None and stamp.holds(folder, data_set)
@@ -197,6 +205,15 @@ def _members_lie_in(folder: Path, file: DataFile) -> bool:
     return bool(file.members) and all((folder / path).is_file() for path, _ in file.members)
 
 
+@contextmanager
+def _advised(name: str) -> Iterator[None]:
+    """Add to an error that a file is wrong what can be done; nothing of the user's is deleted."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(f"{error}: remove it, then `bench data fetch {name}`") from None
+
+
 def _admit(name: str, folder: Path, data_set: DataSet, writable: bool) -> Stamp:
     """Hash what lies in the folder, unpack what is packed."""
     old = read_stamp(folder) or Stamp({}, {})
@@ -206,7 +223,8 @@ def _admit(name: str, folder: Path, data_set: DataSet, writable: bool) -> Stamp:
         if not _lies_in(folder, file):
             raise missing(name)
         if path.is_file():
-            seen[file.name] = inspect(path, file, before.sha256 if before else None)
+            with _advised(name):
+                seen[file.name] = inspect(path, file, before.sha256 if before else None)
         elif before is not None:
             seen[file.name] = before  # deleted once it was unpacked
         if file.unpack:
@@ -231,7 +249,8 @@ def _unpacked(name: str, archive: Path, file: DataFile, old: Tree | None, writab
             f"{archive} is not unpacked, and {folder} cannot be written: "
             f"run `bench data fetch {name}` where it can"
         )
-    return unpack(archive, file)
+    with _advised(name):
+        return unpack(archive, file)
 
 
 def _check_tree(folder: Path, known: Tree) -> Tree:

@@ -231,8 +231,13 @@ def inspect(path: Path, file: DataFile, first_use: str | None = None) -> Seen:
     return Seen(bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256)
 
 
-def check_digest(path: Path, digest: str) -> None:
+def check_digest(path: Path, digest: str, called: str = "") -> None:
     """Compare a file with an md5 or sha256.
+
+    Args:
+        path: the file.
+        digest: the md5 or the sha256 that it should have.
+        called: what the error calls it; its path, if nothing is given.
 
     Raises:
         ChecksumError: they differ.
@@ -240,7 +245,7 @@ def check_digest(path: Path, digest: str) -> None:
     kind = "md5" if len(digest) == 32 else "sha256"
     found = hash_file(path, kind)
     if found != digest:
-        raise ChecksumError(f"{path} has {kind} {found}, not {digest}")
+        raise ChecksumError(f"{called or path} has {kind} {found}, not {digest}")
 
 
 def hash_file(path: Path, kind: str = "sha256") -> str:

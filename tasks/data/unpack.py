@@ -54,7 +54,7 @@ def unpack(archive: Path, file: DataFile) -> Tree:
         for name, digest in file.members:
             if not (staging / name).is_file():
                 raise DataError(f"{archive} holds no {name}")
-            check_digest(staging / name, digest)
+            check_digest(staging / name, digest, f"{archive}: its {name}")
         old = Path(tempfile.mkdtemp(dir=staging, prefix=STAGING_PREFIX))
         for name in sorted(tally.top):
             if name == archive.name:
