@@ -391,11 +391,12 @@ def test_of_many_files_only_the_number_is_stamped(
 
 # Hostile archives
 
+OUTSIDE = Path(tempfile.gettempdir()) / f"seqbench-{os.getpid()}" / "bad"
 BOMB = b"\0" * 40 * 2**20
 HOSTILE = {
     "tar above": (tar({"../bad": b""}), "outside"),
     "tar above, later": (tar({"a/../../bad": b""}), "outside"),
-    "tar absolute": (tar({"/tmp/bad": b""}), "outside"),
+    "tar absolute": (tar({str(OUTSIDE): b""}), "outside"),
     "tar backslash": (tar({"..\\bad": b""}), "outside"),
     "tar control sign": (tar({"a\nb": b""}), "outside"),
     "tar symlink": (tar({}, "w:gz", special(tarfile.SYMTYPE)), "neither"),
@@ -416,7 +417,7 @@ HOSTILE = {
     "gzip alone": (gzip.compress(b"text"), "cannot be unpacked"),
     "xz alone": (lzma.compress(b"text"), "cannot be unpacked"),
     "zip above": (zipped({"../bad": b""}), "outside"),
-    "zip absolute": (zipped({"/tmp/bad": b""}), "outside"),
+    "zip absolute": (zipped({str(OUTSIDE): b""}), "outside"),
     "zip symlink": (zipped({}, "link"), "neither"),
     "zip bomb": (zipped({"bomb": BOMB}), "unpacks to over"),
     "zip truncated": (zipped(TREE)[:-30], "cannot be unpacked"),
@@ -432,7 +433,7 @@ def test_a_hostile_archive_leaves_nothing(case: str, place: Place, tmp_path: Pat
         set_folder("a_set")
     assert below(tmp_path) == {"a cache, with blanks/a_set/archive.gz": content}
     assert {path.name for path in folder.iterdir()} == {"archive.gz", stamp.LOCK_NAME}
-    assert not Path("/tmp/bad").exists()
+    assert not OUTSIDE.exists()
     assert status("a_set") == "unchecked"
 
 
