@@ -69,10 +69,22 @@ class Listed(enum.StrEnum):
 
 
 @app.command("list")
-def list_(what: Annotated[Listed, typer.Argument()]) -> None:
+def list_(
+    what: Annotated[Listed, typer.Argument()],
+    long: Annotated[
+        bool, typer.Option("--long", help="tasks: kind, length, chance, data and licence too")
+    ] = False,
+) -> None:
     """Print what can be named in a study, a line each."""
     from bench.listing import descriptions
 
+    if long:
+        if what is not Listed.tasks:
+            raise UserError("--long is for tasks; of architectures, `bench certify` tells more")
+        from bench import details
+
+        print(details.as_text(details.task_table()))
+        return
     found = descriptions(what.value)
     width = max(map(len, found))
     for name, description in found.items():
