@@ -49,6 +49,9 @@ class Body(nn.Module):
     state_grows: bool = False
     """Whether the state's size grows with the tokens read, as attention's cache does."""
 
+    max_length: int | None = None
+    """The most tokens that a sequence may have, where positions are learned."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         if width < 1:

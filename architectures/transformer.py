@@ -82,6 +82,7 @@ class Transformer(Residual):
         self.learned: LearnedPositions | None = None
         if position == "learned":
             self.learned = LearnedPositions(max_length, width)
+            self.max_length = max_length
 
     def _through_blocks(
         self, x: Tensor, state: State, lengths: Tensor | None, *, one_token: bool

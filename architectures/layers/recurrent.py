@@ -8,8 +8,10 @@ B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,6 @@ from architectures.layers.checks import (
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
 GATES: dict[CellName, int] = {"rnn": 1, "lstm": 4, "gru": 3}
 INITIALISATIONS = ("default", "orthogonal", "identity")
-ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 IDENTITY_INPUT_STD = 1e-3  # Le et al. 2015: non-recurrent weights
 
 
@@ -104,7 +105,7 @@ class RecurrentStack(Body):
         self.check_call(x, state, lengths)
         torch_state = self._torch_state(state, x.shape[0])
         if lengths is None:
-            y, new_state = self.recurrence(x, torch_state)
+            y, new_state = self._recur(x, torch_state)
         elif self.causal and x.device.type == "cpu":
             y, new_state = self._run_in_segments(x, torch_state, lengths)
         else:
@@ -114,6 +115,19 @@ class RecurrentStack(Body):
         if isinstance(new_state, tuple):
             return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
         return y, new_state.transpose(0, 1)  # (B, L, H)
+
+    def _recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Torch's layer, kept from oneDNN where autocast would ask it for what it has not.
+
+        torch looks for oneDNN's LSTM by the dtype of x, float32, and autocast then lowers x.
+        """
+        lowered = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if lowered and self.cell == "lstm" and self.kernel == "aten":
+            with without_onednn():
+                y, new_state = self.recurrence(x, state)
+        else:
+            y, new_state = self.recurrence(x, state)
+        return y, new_state
 
     def _run_in_segments(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         """Run x (B, T, D) from one length to the next, and keep each row's state at its own.
@@ -126,7 +140,7 @@ class RecurrentStack(Body):
         final: tuple[Tensor, ...] = ()
         start = 0
         for end in lengths.unique().tolist():
-            y, state = self.recurrence(x[:, start:end], state)
+            y, state = self._recur(x[:, start:end], state)
             outputs.append(y)
             parts = state if isinstance(state, tuple) else (state,)
             ends_here = (lengths == end).view(1, -1, 1)
@@ -159,9 +173,11 @@ class RecurrentStack(Body):
         weight = next(self.recurrence.parameters())
         if weight.is_cuda:
             return "cudnn" if torch.backends.cudnn.is_acceptable(weight) else "aten"
-        has_onednn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-        takes_weight = weight.device.type == "cpu" and weight.dtype in ONEDNN_DTYPES
-        return "onednn" if self.cell == "lstm" and has_onednn and takes_weight else "aten"
+        dtype = weight.dtype
+        if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        takes = self.cell == "lstm" and weight.device.type == "cpu" and onednn_takes(dtype)
+        return "onednn" if takes else "aten"
 
     def flops_per_token(self, length: int) -> float:
         """2 G H (inputs + H) for each of L layers and each direction; G gates."""
@@ -169,6 +185,27 @@ class RecurrentStack(Body):
         hidden = self.width // directions
         per_layer = 2.0 * GATES[self.cell] * hidden * (self.width + hidden)
         return self.layers * directions * per_layer
+
+
+def onednn_takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is in use and has an LSTM of this dtype; of bfloat16 with AVX-512 alone."""
+    if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Switch oneDNN off; torch.backends.mkldnn.flags does too, and warns of Intel's GPUs."""
+    backend: Any = torch.backends.mkldnn
+    before = backend.enabled
+    backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before
 
 
 @torch.no_grad()
