@@ -81,6 +81,10 @@ class Body(nn.Module):
         n_rows, length, width = x.shape
         if width != self.width:
             raise ValueError(f"this body has width {self.width}, but x has width {width}")
+        if not x.is_floating_point():
+            raise ValueError(f"x must be of floating-point numbers, not of {x.dtype}")
+        if n_rows < 1:
+            raise ValueError("x has no rows: its batch dimension is 0, and must be at least 1")
         if length < 1:
             raise ValueError("x has no tokens: its time dimension is 0, and must be at least 1")
         for tensor in state_tensors(state):

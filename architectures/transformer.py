@@ -52,8 +52,9 @@ class Transformer(Residual):
     ) -> None:
         check_at_least("layers", layers, 1)
         check_at_least("heads", heads, 1)
-        check_dropout(attention_dropout)
+        check_dropout(attention_dropout, "attention_dropout")
         check_at_least("rotary_base", rotary_base, 1)
+        check_at_least("max_length", max_length, 1)
         check_choice("position", position, POSITIONS)
         if window is not None:
             check_at_least("window", window, 1)

@@ -10,6 +10,7 @@ from architectures import ARCHITECTURES
 from architectures.gru import Gru
 from architectures.layers.bidirectional import BidirectionalPair
 from architectures.layers.residual import Residual
+from bench.certify.finding import rows_of
 
 CAUSAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].causal]
 WRAPPERS = ("hybrid", "hf")  # their layers are those of the bodies inside
@@ -34,7 +35,10 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("bilstm_stack", {"layers": -1}, "layers must be at least 1, not -1"),
     *[(name, {"dropout": 1.0}, "dropout must be at least 0 and less than 1") for name in LAYERED],
     ("bilstm_stack", {"dropout": -0.1}, "dropout must be at least 0"),
-    ("transformer", {"attention_dropout": 2.0}, "dropout must be"),
+    ("transformer", {"attention_dropout": 2.0}, "attention_dropout must be"),
+    ("transformer", {"max_length": 0}, "max_length must be at least 1, not 0"),
+    ("lstm", {"mlp_ratio": float("inf")}, "mlp_ratio must be finite, not inf"),
+    ("lstm_stack", {"forget_bias": float("nan")}, "forget_bias must be finite, not nan"),
     ("lstm", {"mlp_ratio": -1.0}, "mlp_ratio must be at least 0"),
     ("rnn", {"init": "zeros"}, "init must be one of default, orthogonal, identity, not 'zeros'"),
     ("rnn_stack", {"nonlinearity": "sine"}, "nonlinearity must be one of tanh, relu"),
@@ -100,6 +104,8 @@ def test_bad_input_is_an_error_that_says_what_is_wrong(name: str) -> None:
     body = build(name)
     for x, lengths, message in [
         (normal(3, 0, 16), None, "no tokens"),
+        (normal(0, 5, 16), None, "no rows"),
+        (normal(3, 5, 16).long(), None, "floating-point numbers, not of torch.int64"),
         (normal(3, 5, 7), None, "width 16, but x has width 7"),
         (normal(3, 16), None, "(batch, time, width), not of shape (3, 16)"),
         (normal(3, 5, 16), torch.tensor([5, 5]), "lengths must be 3 whole numbers"),
@@ -123,6 +129,28 @@ def test_a_state_of_other_rows_is_refused(name: str) -> None:
             call()
 
 
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_state_without_rows_or_of_another_kind_is_refused(name: str) -> None:
+    body, x = build(name), normal(2, 5, 16)
+    _, state = body(x)
+    for wrong, message in [
+        (rows_of(state, slice(0)), "the state is of a batch of 0, but x is of a batch of 2"),
+        ((), "state"),
+        ([], "state"),
+        ("h", "state"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            body(x, wrong)
+        with pytest.raises(ValueError, match=message):
+            body.step(x[:, 0], wrong)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_step_without_rows_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        build(name).step(normal(0, 16))
+
+
 def test_a_state_of_another_body_is_refused() -> None:
     x = normal(3, 5, 16)
     _, one_layer = build("gru", layers=1)(x)
@@ -133,6 +161,9 @@ def test_a_state_of_another_body_is_refused() -> None:
         build("gru_stack")(x, pair)
     with pytest.raises(ValueError, match=r"the state of lstm is the pair \(h, c\)"):
         build("lstm_stack")(x, pair[0])
+    _, deeper = build("lstm_stack", layers=3)(x)
+    with pytest.raises(ValueError, match=r"has shape \(3, 2, 16\), not \(3, 3, 16\)"):
+        build("lstm_stack")(x, deeper)
 
 
 def test_bodies_of_other_widths_do_not_compose() -> None:

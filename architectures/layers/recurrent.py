@@ -25,6 +25,7 @@ from architectures.layers.checks import (
     check_choice,
     check_divides,
     check_dropout,
+    check_finite,
 )
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
@@ -55,6 +56,7 @@ class RecurrentStack(Body):
         super().__init__(width)
         check_at_least("layers", layers, 1)
         check_dropout(dropout)
+        check_finite("forget_bias", forget_bias)
         check_choice("init", init, INITIALISATIONS)
         check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         n_directions = 2 if bidirectional else 1
@@ -157,12 +159,27 @@ class RecurrentStack(Body):
         if state is None and self.initial_state is not None:
             learned = [tensor.expand(n_rows, -1, -1) for tensor in self.initial_state]  # (B, L, H)
             state = tuple(learned) if self.cell == "lstm" else learned[0]
-        if isinstance(state, tuple) != (self.cell == "lstm"):
-            wanted = "the pair (h, c)" if self.cell == "lstm" else "one tensor h"
-            raise ValueError(f"the state of {self.cell} is {wanted}: pass one that it returned")
+        self._check_state(state)
         if isinstance(state, tuple):
             return tuple(tensor.transpose(0, 1).contiguous() for tensor in state)  # each (L, B, H)
         return state.transpose(0, 1).contiguous()  # (L, B, H)
+
+    def _check_state(self, state: State) -> None:
+        """Raise ValueError unless the state is one that this body could have returned."""
+        tensors = state if isinstance(state, tuple) else (state,)
+        wanted = "the pair (h, c)" if self.cell == "lstm" else "one tensor h"
+        n_wanted = 2 if self.cell == "lstm" else 1
+        is_pair = isinstance(state, tuple) == (self.cell == "lstm")
+        if not is_pair or len(tensors) != n_wanted or not all(map(torch.is_tensor, tensors)):
+            raise ValueError(f"the state of {self.cell} is {wanted}: pass one that it returned")
+        n_states = self.layers * (1 if self.causal else 2)
+        shape = (tensors[0].shape[0], n_states, self.recurrence.hidden_size)
+        for tensor in tensors:
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"the state of this {self.cell} has shape {shape}, not "
+                    f"{tuple(tensor.shape)}: pass one that it returned"
+                )
 
     @property
     def kernel(self) -> str:
