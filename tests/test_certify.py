@@ -2,7 +2,9 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +13,18 @@ from typer.testing import CliRunner
 import architectures
 from architectures import ARCHITECTURES
 from architectures.transformer import Transformer
+from bench.catalogue import make_body
 from bench.certify import report
 from bench.certify.finding import Finding, MakeBody, Trial, largest, relative_error, state_error
 from bench.certify.laws import LAWS, THOROUGH_LAWS, certify
-from bench.certify.robustness import long_streams_do_not_drift
+from bench.certify.robustness import LONG_STREAM_STEPS, long_streams_do_not_drift
 from bench.cli import app
+from bench.spec import Choice
 from tests import mutants
 from tests.mutants import Leaky
+
+TENTH_OF_A_STREAM = LONG_STREAM_STEPS // 10
+CERTIFIED_WIDTH = 16  # even for each of four heads
 
 MUTANTS: list[tuple[type[Leaky], str]] = [
     (mutants.ReturnsOldState, "split_invariance"),
@@ -123,6 +130,22 @@ def test_the_compiler_is_held_to_the_same() -> None:
     for body_class, holds in [(Leaky, True), (mutants.OtherWhenCompiled, False)]:
         finding = law(body_class, torch.float64, torch.device("cpu"))
         assert finding.holds is holds, finding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gru", {}), ("mamba", {}), ("transformer", {}), ("hf", {"model_type": "llama"})],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_thorough_laws_hold_for_one_body_of_each_kind(name: str, options: dict[str, Any]) -> None:
+    """One layer and a tenth of the steps; all of it is `bench certify --thorough`."""
+    choice = Choice(name=name, options={"layers": 1, **options})
+    compiling = THOROUGH_LAWS["compiling_changes_nothing"]
+    streaming = partial(long_streams_do_not_drift, n_steps=TENTH_OF_A_STREAM)
+    laws = {"compiling_changes_nothing": compiling, "long_streams_do_not_drift": streaming}
+    findings = certify(name, lambda: make_body(choice, CERTIFIED_WIDTH), laws=laws)
+    assert all(finding.holds for finding in findings), report.lines(name, findings)
 
 
 def test_a_law_that_raises_is_broken_and_says_why() -> None:

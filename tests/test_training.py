@@ -147,6 +147,19 @@ def test_every_precision_trains(precision, task):
     assert row.status == "ok", row.log_tail
 
 
+def test_the_kernel_of_a_row_is_that_of_its_precision(monkeypatch):
+    """Not that of float32: oneDNN has a bfloat16 LSTM on some processors only."""
+    takes = lambda dtype: dtype == torch.float32  # noqa: E731
+    monkeypatch.setattr("architectures.layers.recurrent.onednn_takes", takes)
+    kernels = {
+        precision: row_of(
+            a_run(architecture="lstm_stack", training={"precision": precision})
+        ).kernel
+        for precision in ("32-true", "bf16-mixed")
+    }
+    assert kernels == {"32-true": "onednn", "bf16-mixed": "aten"}
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device can do it")
 def test_a_precision_that_the_device_has_not_is_refused_and_not_replaced():
     """Lightning trains in bf16 where a CPU is asked for fp16; the row would have said fp16."""
