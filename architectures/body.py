@@ -49,6 +49,9 @@ class Body(nn.Module):
     state_grows: bool = False
     """Whether the state's size grows with the tokens read, as attention's cache does."""
 
+    max_length: int | None = None
+    """The most tokens that a sequence may have, where positions are learned."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         if width < 1:
@@ -100,6 +103,10 @@ class Body(nn.Module):
         n_rows, length, width = x.shape
         if width != self.width:
             raise ValueError(f"this body has width {self.width}, but x has width {width}")
+        if not x.is_floating_point():
+            raise ValueError(f"x must be of floating-point numbers, not of {x.dtype}")
+        if n_rows < 1:
+            raise ValueError("x has no rows: its batch dimension is 0, and must be at least 1")
         if length < 1:
             raise ValueError("x has no tokens: its time dimension is 0, and must be at least 1")
         for tensor in state_tensors(state):

@@ -63,6 +63,8 @@ class Hf(Body):
     ) -> tuple[Tensor, State]:
         """Map x (B, T, D) to y (B, T, D)."""
         self.check_call(x, state, lengths)
+        if state is not None and not (isinstance(state, tuple) and len(state) == 2):
+            raise ValueError("the state of hf is (layers, n_read): pass one that it returned")
         if lengths is None and (state is None or state[1] is None):
             y, layers = self._run(x, None if state is None else state[0])
             return y, (layers, None)

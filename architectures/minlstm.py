@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from architectures.layers.checks import check_at_least
+from architectures.layers.checks import check_at_least, check_finite
 from architectures.layers.gated_recurrence import GatedRecurrence
 from architectures.layers.residual import Residual
 
@@ -35,6 +35,7 @@ class MinLstmMixer(GatedRecurrence):
         forget_bias: float = 0.0,
     ) -> None:
         super().__init__(width, expand=expand, candidate=candidate)
+        check_finite("forget_bias", forget_bias)
         with torch.no_grad():
             self.project_in.bias[: expand * width] += forget_bias
 

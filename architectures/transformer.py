@@ -52,8 +52,9 @@ class Transformer(Residual):
     ) -> None:
         check_at_least("layers", layers, 1)
         check_at_least("heads", heads, 1)
-        check_dropout(attention_dropout)
+        check_dropout(attention_dropout, "attention_dropout")
         check_at_least("rotary_base", rotary_base, 1)
+        check_at_least("max_length", max_length, 1)
         check_choice("position", position, POSITIONS)
         if window is not None:
             check_at_least("window", window, 1)
@@ -82,6 +83,7 @@ class Transformer(Residual):
         self.learned: LearnedPositions | None = None
         if position == "learned":
             self.learned = LearnedPositions(max_length, width)
+            self.max_length = max_length
 
     def _through_blocks(
         self, x: Tensor, state: State, lengths: Tensor | None, *, one_token: bool

@@ -1,10 +1,43 @@
-"""What holds for every test."""
+"""What holds for every test, and what tests of several files begin with."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 import torch
+
+if TYPE_CHECKING:
+    from bench.records.store import Store
 
 # One thread: the suite runs in parallel processes, and threads that wait for each other at every
 # operation of a tiny tensor are far slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+
+@pytest.fixture
+def own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees blocks of examples that another drew."""
+    import tasks.task
+
+    monkeypatch.setattr(tasks.task, "_BLOCKS", tasks.task._BlockCache())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store of rows."""
+    from bench.records.store import Store
+
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """A store with the rows of a small study, some of every status."""
+    from tests import synthetic
+
+    synthetic.fill(store, synthetic.runs(**synthetic.SMALL))
+    return store

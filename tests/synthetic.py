@@ -18,6 +18,8 @@ TASKS = {
     "adding": Scored(metric="mse", unit="", higher_is_better=False, chance=0.167),
     "mqar": Scored(metric="accuracy", unit="", higher_is_better=True, chance=0.0156),
 }
+# A study that is quick to write and has every status in it.
+SMALL: dict[str, Any] = {"architectures": ("rnn", "lstm", "transformer"), "lengths": (128, 8192)}
 KERNELS = {
     "lstm": "onednn",
     "gru": "onednn",

@@ -166,6 +166,21 @@ def test_the_recurrent_kernel_named_is_the_kernel_that_runs(
         assert body.kernel == ("onednn" if took_onednn else "aten")
 
 
+@pytest.mark.parametrize("has_bfloat16", [None, False])
+def test_the_lstms_kernel_in_bfloat16_is_one_that_the_processor_has(
+    has_bfloat16: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN's needs AVX-512, which autocast does not ask about."""
+    if has_bfloat16 is not None:
+        monkeypatch.setattr("architectures.layers.recurrent.onednn_takes", lambda _: has_bfloat16)
+    body = build("lstm_stack").float()
+    with torch.autocast("cpu", torch.bfloat16):
+        took_onednn = "aten::mkldnn_rnn_layer" in observed_operations(body, torch.float32)
+        assert body.kernel == ("onednn" if took_onednn else "aten")
+        assert has_bfloat16 is None or took_onednn == has_bfloat16
+    assert torch.backends.mkldnn.enabled
+
+
 def test_the_attention_kernel_named_is_the_kernel_that_runs() -> None:
     body = build("transformer")
     flash, math_alone = SDPBackend.FLASH_ATTENTION, SDPBackend.MATH

@@ -23,9 +23,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from architectures.kernels.uncompiled import left_to_python
+
 CHUNK_TOKENS = 32
 
 
+@left_to_python
 def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     """All states h (B, T, N) for b (B, T, N) and a of that shape or with 1 for B or T.
 

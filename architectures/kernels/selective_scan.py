@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from architectures.kernels.uncompiled import left_to_python
+
 CHUNK_TOKENS = 32
 
 
+@left_to_python
 def selective_scan(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from architectures.kernels.linear_scan import last_state
+from architectures.kernels.uncompiled import left_to_python
 
 SlstmState: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """h, c e^-m, n e^-m and m, (B, H, d) each."""
 
 
+@left_to_python
 def slstm(
     gates: Tensor,
     recurrent: Tensor,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 
 def check_at_least(name: str, value: float, minimum: float) -> None:
-    """Raise ValueError unless value >= minimum."""
+    """Raise ValueError unless value >= minimum, and finite."""
     if not value >= minimum:
         raise ValueError(f"{name} must be at least {minimum}, not {value}")
+    check_finite(name, value)
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raise ValueError if the value is infinite or not a number."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value}")
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
@@ -17,10 +25,10 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-def check_dropout(dropout: float) -> None:
+def check_dropout(dropout: float, name: str = "dropout") -> None:
     """Raise ValueError unless 0 <= dropout < 1."""
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and less than 1, not {dropout}")
+        raise ValueError(f"{name} must be at least 0 and less than 1, not {dropout}")
 
 
 def check_divides(name: str, divisor: int, width: int) -> None:
@@ -42,3 +50,4 @@ def check_time_steps(dt_min: float, dt_max: float) -> None:
     """Raise ValueError unless the range of initial time steps is positive and not empty."""
     if not 0 < dt_min <= dt_max:
         raise ValueError(f"give 0 < dt_min <= dt_max, not {dt_min} and {dt_max}")
+    check_finite("dt_max", dt_max)

@@ -8,8 +8,10 @@ B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from architectures.layers.checks import (
     check_choice,
     check_divides,
     check_dropout,
+    check_finite,
 )
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
@@ -33,7 +36,6 @@ INITIALISATIONS: dict[CellName, tuple[str, ...]] = {
     "lstm": ("default", "orthogonal"),
     "gru": ("default", "orthogonal"),
 }
-ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 IDENTITY_INPUT_STD = 1e-3  # Le et al. 2015: non-recurrent weights
 
 
@@ -59,6 +61,7 @@ class RecurrentStack(Body):
         super().__init__(width)
         check_at_least("layers", layers, 1)
         check_dropout(dropout)
+        check_finite("forget_bias", forget_bias)
         check_choice("init", init, INITIALISATIONS[cell])
         check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         n_directions = 2 if bidirectional else 1
@@ -107,12 +110,9 @@ class RecurrentStack(Body):
         if not self.causal:
             refuse_state(state)
         self.check_call(x, state, lengths)
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # Given float32, oneDNN is asked for a mixed LSTM, which not every processor has.
-            x = x.to(torch.get_autocast_dtype("cpu"))
         torch_state = self._torch_state(state, x.shape[0])
         if lengths is None:
-            y, new_state = self.recurrence(x, torch_state)
+            y, new_state = self._recur(x, torch_state)
         elif self.causal and x.device.type == "cpu":
             y, new_state = self._run_in_segments(x, torch_state, lengths)
         else:
@@ -122,6 +122,19 @@ class RecurrentStack(Body):
         if isinstance(new_state, tuple):
             return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
         return y, new_state.transpose(0, 1)  # (B, L, H)
+
+    def _recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Torch's layer, kept from oneDNN where autocast would ask it for what it has not.
+
+        torch looks for oneDNN's LSTM by the dtype of x, float32, and autocast then lowers x.
+        """
+        lowered = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if lowered and self.cell == "lstm" and self.kernel == "aten":
+            with without_onednn():
+                y, new_state = self.recurrence(x, state)
+        else:
+            y, new_state = self.recurrence(x, state)
+        return y, new_state
 
     def _run_in_segments(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
         """Run x (B, T, D) from one length to the next, and keep each row's state at its own.
@@ -134,7 +147,7 @@ class RecurrentStack(Body):
         final: tuple[Tensor, ...] = ()
         start = 0
         for end in lengths.unique().tolist():
-            y, state = self.recurrence(x[:, start:end], state)
+            y, state = self._recur(x[:, start:end], state)
             outputs.append(y)
             parts = state if isinstance(state, tuple) else (state,)
             ends_here = (lengths == end).view(1, -1, 1)
@@ -151,12 +164,27 @@ class RecurrentStack(Body):
         if state is None and self.initial_state is not None:
             learned = [tensor.expand(n_rows, -1, -1) for tensor in self.initial_state]  # (B, L, H)
             state = tuple(learned) if self.cell == "lstm" else learned[0]
-        if isinstance(state, tuple) != (self.cell == "lstm"):
-            wanted = "the pair (h, c)" if self.cell == "lstm" else "one tensor h"
-            raise ValueError(f"the state of {self.cell} is {wanted}: pass one that it returned")
+        self._check_state(state)
         if isinstance(state, tuple):
             return tuple(tensor.transpose(0, 1).contiguous() for tensor in state)  # each (L, B, H)
         return state.transpose(0, 1).contiguous()  # (L, B, H)
+
+    def _check_state(self, state: State) -> None:
+        """Raise ValueError unless the state is one that this body could have returned."""
+        tensors = state if isinstance(state, tuple) else (state,)
+        wanted = "the pair (h, c)" if self.cell == "lstm" else "one tensor h"
+        n_wanted = 2 if self.cell == "lstm" else 1
+        is_pair = isinstance(state, tuple) == (self.cell == "lstm")
+        if not is_pair or len(tensors) != n_wanted or not all(map(torch.is_tensor, tensors)):
+            raise ValueError(f"the state of {self.cell} is {wanted}: pass one that it returned")
+        n_states = self.layers * (1 if self.causal else 2)
+        shape = (tensors[0].shape[0], n_states, self.recurrence.hidden_size)
+        for tensor in tensors:
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"the state of this {self.cell} has shape {shape}, not "
+                    f"{tuple(tensor.shape)}: pass one that it returned"
+                )
 
     @property
     def kernel(self) -> str:
@@ -167,9 +195,11 @@ class RecurrentStack(Body):
         weight = next(self.recurrence.parameters())
         if weight.is_cuda:
             return "cudnn" if torch.backends.cudnn.is_acceptable(weight) else "aten"
-        has_onednn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-        takes_weight = weight.device.type == "cpu" and weight.dtype in ONEDNN_DTYPES
-        return "onednn" if self.cell == "lstm" and has_onednn and takes_weight else "aten"
+        dtype = weight.dtype
+        if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        takes = self.cell == "lstm" and weight.device.type == "cpu" and onednn_takes(dtype)
+        return "onednn" if takes else "aten"
 
     def flops_per_token(self, length: int) -> float:
         """2 G H (inputs + H) for each of L layers and each direction; G gates."""
@@ -177,6 +207,27 @@ class RecurrentStack(Body):
         hidden = self.width // directions
         per_layer = 2.0 * GATES[self.cell] * hidden * (self.width + hidden)
         return self.layers * directions * per_layer
+
+
+def onednn_takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is in use and has an LSTM of this dtype; of bfloat16 with AVX-512 alone."""
+    if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Switch oneDNN off; torch.backends.mkldnn.flags does too, and warns of Intel's GPUs."""
+    backend: Any = torch.backends.mkldnn
+    before = backend.enabled
+    backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before
 
 
 @torch.no_grad()

@@ -47,6 +47,10 @@ def long_streams_do_not_drift(
     if not body.causal:
         return refuses_a_state(law, trial, dtype)
     n_run = max(n_steps // GROWING_COST, STREAM_STEPS) if body.state_grows else n_steps
+    limits = [module.max_length for module in body.modules() if isinstance(module, Body)]
+    longest = min((limit for limit in limits if limit is not None), default=n_run)
+    limited = longest < n_run
+    n_run = min(longest, n_run)
     x = trial.inputs(n_rows=1, length=n_run)
     with torch.no_grad():
         expected, _ = run_in_chunks(body, x, even_chunks(PARALLEL_CHUNK, n_run))
@@ -58,7 +62,7 @@ def long_streams_do_not_drift(
             outputs.append(y_t)
     error = relative_error(torch.stack(outputs, dim=1), expected)
     last_bytes = state_bytes(state)
-    detail = f"{n_run} steps"
+    detail = f"{n_run} steps" + (", as many as it has positions" if limited else "")
     if not body.state_grows and last_bytes != first_bytes:
         error, detail = math.inf, f"{detail}, {first_bytes} bytes of state became {last_bytes}"
     return Finding(law=law, error=error, bound=bound_of(dtype), detail=detail)

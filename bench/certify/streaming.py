@@ -70,7 +70,8 @@ def state_is_never_mutated(
     trial = Trial(make_body, dtype, device)
     x = trial.inputs()
     with torch.no_grad():
-        _, state = trial.body(x)
+        fresh_y, state = trial.body(x)
+        fresh = fresh_y.clone(), copy.deepcopy(state)
         incoming = state if trial.body.causal else None
         kept_state, kept_x = copy.deepcopy(incoming), x.clone()
         first_y, first_state = trial.body(x, incoming)
@@ -79,12 +80,16 @@ def state_is_never_mutated(
             trial.body.step(x[:, 0], incoming)
             trial.body.step(x[:, 0], first_state)
         second_y, second_state = trial.body(x, incoming)
+        # Without a state too: a module that goes on from its last call shows here alone.
+        again_y, again_state = trial.body(x)
     errors = [
         state_error(incoming, kept_state),
         relative_error(x, kept_x),
         state_error(first_state, first[1]),
         relative_error(second_y, first[0]),
         state_error(second_state, first[1]),
+        relative_error(again_y, fresh[0]),
+        state_error(again_state, fresh[1]),
     ]
     return Finding(law="state_is_never_mutated", error=largest(errors), bound=0.0)
 

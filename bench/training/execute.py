@@ -147,6 +147,9 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     primary = task.metrics[0]
     parameters = count_parameters(model)
     counted = count_parameters(model.body) if run.params_of == "body" else parameters
+    mixed = run.training.precision == "bf16-mixed"
+    with torch.autocast(device_of(run).type, torch.bfloat16, enabled=mixed):
+        kernel = model.body.kernel  # not every kernel has every dtype
     return {
         "resolved": {
             "architecture": body_options(run.architecture),
@@ -161,7 +164,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             higher_is_better=primary.higher_is_better,
             chance=primary.chance,
         ),
-        "kernel": model.body.kernel,
+        "kernel": kernel,
         "metrics": {
             "parameters": parameters,
             "body_parameters": count_parameters(model.body),

@@ -1,0 +1,99 @@
+"""Tasks small enough to look at whole, and what their tests read of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import tasks
+import tasks.task
+from tasks import TASKS
+from tasks.adding import Adding
+from tasks.mqar import Mqar
+from tasks.parity import Parity
+from tasks.selective_copy import SelectiveCopy
+from tasks.task import (
+    Batch,
+    GeneratedTask,
+    MissingPackageError,
+    Split,
+    Task,
+    Tokens,
+    generator,
+)
+
+FOLDER = Path(tasks.task.__file__).parent
+# Small enough that a slow solver reads hundreds, hard enough that nothing is trivial.
+EXAMPLES: dict[str, Task] = {
+    "adding": Adding(length=33),
+    "digits": TASKS["digits"](length=64),
+    "mqar": Mqar(length=64, n_pairs=4, vocabulary=66),
+    "parity": Parity(length=63),
+    "python_bytes": TASKS["python_bytes"](length=100),
+    "selective_copy": SelectiveCopy(length=43, n_data=5, vocabulary=9),
+    "smnist5k": TASKS["smnist5k"](length=196),
+}
+LENGTHS: dict[str, list[int]] = {
+    "adding": [2, 3, 65],
+    "digits": [16, 64, 256, 1024],
+    "mqar": [16, 18, 128],
+    "parity": [1, 2, 65],
+    "python_bytes": [1, 63, 1000],
+    "selective_copy": [33, 34, 129],
+    "smnist5k": [49, 196, 784, 3136, 12544],
+}
+GENERATED = [name for name, cls in TASKS.items() if issubclass(cls, GeneratedTask)]
+REAL = [name for name in TASKS if name not in GENERATED]
+STANDARD_ERRORS = 3.0
+
+
+def take(task: Task, split: Split, indices: Tensor | int, seed: int = 0) -> Batch:
+    """Examples of a task, or skip where its data is not installed."""
+    if isinstance(indices, int):
+        indices = torch.arange(indices)
+    try:
+        return task.examples(split, seed, indices)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+
+
+def rows(batch: Batch) -> list[bytes]:
+    """Each example as bytes."""
+    return [
+        inputs.numpy().tobytes() + targets.numpy().tobytes()
+        for inputs, targets in zip(batch.inputs, batch.targets, strict=True)
+    ]
+
+
+def input_digests(batch: Batch) -> set[bytes]:
+    return {hashlib.sha256(inputs.numpy().tobytes()).digest() for inputs in batch.inputs}
+
+
+def n_of(task: Task, split: Split, at_most: int) -> int:
+    size = task.size(split)
+    return at_most if size is None else min(size, at_most)
+
+
+def answers(task: Task, batch: Batch, seed: int) -> Tensor:
+    """What an untrained network of seeded weights makes of a batch: (B, T, K) or (B, K)."""
+    rng, width = generator("untrained", seed), 16
+    if isinstance(task.inputs, Tokens):
+        x = torch.randn(task.inputs.vocabulary, width, generator=rng)[batch.inputs]
+    else:
+        weights = torch.randn(task.length, task.inputs.channels, width, generator=rng)
+        x = torch.einsum("btc,tcd->btd", batch.inputs, weights)
+    past = x.cumsum(1) / torch.arange(1, task.length + 1)[:, None].sqrt()  # (B, T, width)
+    hidden = torch.tanh(x + past)
+    if task.kind == "per_sequence":
+        hidden = hidden.mean(1)
+    hidden = hidden - hidden.mean(0)  # else one class wins everywhere
+    return hidden @ torch.randn(width, task.n_outputs, generator=rng)
+
+
+def within(observed: float, expected: float, standard_error: float) -> bool:
+    """Whether a frequency is what it should be, up to three standard errors."""
+    return abs(observed - expected) <= STANDARD_ERRORS * standard_error
