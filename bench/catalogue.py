@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
@@ -20,6 +21,9 @@ from bench.spec import Choice, Run
 if TYPE_CHECKING:
     from architectures.body import Body
     from tasks.task import Task
+
+MAX_TENSORS = 10_000
+"""Parameter tensors that an architecture may have: a thousand layers, built in seconds."""
 
 
 def task_class(name: str) -> type[Task]:
@@ -49,13 +53,18 @@ def make_body(choice: Choice, width: int) -> Body:
     """Build an architecture at a width.
 
     Raises:
+        UnsupportedError: what the architecture cannot do, whatever the values of its options.
         UserError: an unknown name or option, or a value that the architecture refuses.
     """
+    from architectures.body import UnsupportedError
+
     options = body_options(choice)
     # Every registered class takes the width and its options by keyword; Body itself has none.
     build = cast("Callable[..., Body]", body_class(choice.name))
     try:
         return build(width, **options)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"architecture {choice}: {error}") from None
     except (ValueError, ImportError) as error:
         raise UserError(f"architecture {choice}: {error}") from None
 
@@ -77,11 +86,15 @@ def make_task(choice: Choice, length: int) -> Task:
 def check(runs: list[Run]) -> None:
     """Refuse what could not be built, before anything runs.
 
+    What an architecture does not support passes: its row will give the reason.
+
     Raises:
-        UserError: naming the first architecture, task, option or length that does not exist.
+        UserError: naming the first architecture, task, option or length that does not exist, or
+            an architecture of more parameter tensors than could be trained.
     """
     import torch
 
+    from architectures.body import UnsupportedError
     from tasks.task import GeneratedTask
 
     for task, length in dict.fromkeys((_Frozen(run.task), run.length) for run in runs):
@@ -98,10 +111,46 @@ def check(runs: list[Run]) -> None:
         for choice, width in dict.fromkeys((_Frozen(r.architecture), r.width) for r in runs):
             probe = width or _probe_width(choice.choice)
             try:
-                make_body(choice.choice, probe)
+                with _bounded(choice.choice):
+                    make_body(choice.choice, probe)
+            except UnsupportedError:
+                continue
             except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
                 first = str(error).partition("\n")[0]
                 raise UserError(f"architecture {choice.choice} at width {probe}: {first}") from None
+
+
+class _TooManyTensors(BaseException):
+    """Passes what handles the exceptions of an architecture: it is none of its own."""
+
+
+@contextmanager
+def _bounded(choice: Choice) -> Iterator[None]:
+    """Refuse an architecture as soon as it has too many tensors, where building all takes minutes.
+
+    Raises:
+        UserError: it has more than MAX_TENSORS.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    n_tensors = 0
+
+    def count(module: object, name: str, parameter: object) -> None:
+        nonlocal n_tensors
+        n_tensors += 1
+        if n_tensors > MAX_TENSORS:
+            raise _TooManyTensors
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except _TooManyTensors:
+        raise UserError(
+            f"architecture {choice} has more than {MAX_TENSORS:,} parameter tensors: lower the "
+            "number of its layers"
+        ) from None
+    finally:
+        handle.remove()
 
 
 def _probe_width(choice: Choice) -> int:

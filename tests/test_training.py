@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from architectures.body import Body, ParamGroup
+from architectures.body import Body, ParamGroup, UnsupportedError
 from bench.errors import UserError
 from bench.spec import Precision, Run, TrainingSpec, parse_run
 from bench.training.budget import solve, width_of
 from bench.training.data import EvaluationOrder, TaskDataModule, TrainOrder
 from bench.training.execute import (
-    UnsupportedError,
     diagnose,
     execute,
     measured_state_bytes,
@@ -290,6 +289,7 @@ def test_clipping_bounds_the_update_of_a_truncated_run():
     [
         ({"architecture": "bilstm_stack", "task": "python_bytes"}, "reads ahead"),
         ({"architecture": "bilstm_stack", "training": {"tbptt_window": 4}}, "whole sequence"),
+        ({"architecture": {"name": "hf", "model_type": "xlnet"}}, "xlnet has no cache"),
         ({"task": "digits", "length": 16, "training": {"tbptt_window": 4}}, "mean of all outputs"),
     ],
 )
