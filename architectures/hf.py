@@ -18,15 +18,10 @@ from torch.nn.functional import pad
 
 from architectures.body import Body, State, UnsupportedError, real_positions
 from architectures.layers.checks import check_at_least
-from architectures.layers.hf_cache import (
-    OWN_MEMORIES,
-    CacheMemory,
-    Memory,
-    rows_alone,
-    stacked,
-    tokens_kept,
-)
+from architectures.layers.hf_cache import CacheMemory
 from architectures.layers.hf_config import configuration, first_line
+from architectures.layers.hf_memory import Memory, rows_alone, stacked, tokens_kept
+from architectures.layers.hf_own_cache import OWN_MEMORIES
 from architectures.layers.hf_probe import fault
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -49,7 +44,7 @@ LIBRARY_ERRORS = (
 class Hf(Body):
     """Any decoder of the library transformers, by its `model_type`: gpt2, llama, mamba, ...
 
-    Its sizes follow from width, layers and heads (architectures/layers/hf_config.py); `config`
+    Its sizes follow from width, layers and heads (architectures/layers/hf_sizes.py); `config`
     sets any other field of its configuration, and dropout is 0 unless it says otherwise. A model
     that is not causal, or does not carry on from its cache, is refused: each is tried once, small.
 
@@ -164,8 +159,9 @@ def build(model_type: str, config: Any) -> Any:
     """
     from transformers import AutoModelForCausalLM, PreTrainedModel
 
+    new: Any = AutoModelForCausalLM.from_config  # which has no types
     try:
-        whole = AutoModelForCausalLM.from_config(config)
+        whole = new(config)
         model = whole.get_decoder()
         if not isinstance(model, PreTrainedModel) or model is whole:
             model = getattr(whole, "model", whole.base_model)

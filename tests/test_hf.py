@@ -10,8 +10,8 @@ from torch import Tensor
 
 from architectures.body import State, UnsupportedError, state_tensors
 from architectures.hf import Hf
-from architectures.layers.hf_cache import Memory
 from architectures.layers.hf_config import configuration
+from architectures.layers.hf_memory import Memory
 from architectures.layers.hf_probe import fault
 from bench.certify.laws import LAWS
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from architectures.body import State
-from architectures.layers.hf_cache import Memory
+from architectures.layers.hf_memory import Memory
 
 N_ROWS, LENGTH = 2, 13
 CHUNKS = (1, 1, 6, 1, 4)  # begins with single tokens, and carries on with several
