@@ -18,6 +18,14 @@ State: TypeAlias = Any
 """A pytree of tensors (None, a tensor, or tuples, lists and dicts of them), batch first."""
 
 
+class UnsupportedError(ValueError):
+    """The architecture cannot do what was asked, and no other value of an option would help.
+
+    A run that meets it ends as a row with status `unsupported` and this reason; it does not keep
+    a study from running.
+    """
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParamGroup:
     """Parameters for which a paper asks another learning rate or weight decay than the run's."""

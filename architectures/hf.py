@@ -7,34 +7,51 @@ B batch, T time, D width, L layers, H heads, d = D/H.
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+import json
+import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import pad
 
-from architectures.bidirectional import did_you_mean
-from architectures.body import Body, State, real_positions, state_tensors
+from architectures.body import Body, State, UnsupportedError, real_positions
 from architectures.layers.checks import check_at_least
+from architectures.layers.hf_cache import CacheMemory
+from architectures.layers.hf_config import configuration, first_line
+from architectures.layers.hf_memory import Memory, rows_alone, stacked, tokens_kept
+from architectures.layers.hf_own_cache import OWN_MEMORIES
+from architectures.layers.hf_probe import fault
 
-# What of a model's own configuration the harness decides.
-OWN_OPTIONS = {
-    "hidden_size": "width",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-}
-NO_TOKENS = {"vocab_size": 1, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
+TABLES_WITHOUT_MODULE = ("codegen", "gptj", "mpt")  # of positions, as long as they are stated
+PROBED_HEAD = 8  # channels of a head in the model that is tried
+# What a library's code may raise of a configuration that it cannot build. What an allocator says
+# is a RuntimeError, and stays one.
+LIBRARY_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+)
 
 
 class Hf(Body):
     """Any decoder of the library transformers, by its `model_type`: gpt2, llama, mamba, ...
 
-    `config` sets fields of its configuration; dropout is 0 unless they say otherwise. `heads` has
-    no part in a model without attention. State: (layers, n_read), the tensors of its cache, and
-    the tokens (B,) of each row, or None where all rows have as many. Rows of different lengths run
-    one by one. Some models compute parts in float32 whatever the dtype, llama's norms for example.
+    Its sizes follow from width, layers and heads (architectures/layers/hf_sizes.py); `config`
+    sets any other field of its configuration, and dropout is 0 unless it says otherwise. A model
+    that is not causal, or does not carry on from its cache, is refused: each is tried once, small.
+
+    State: (layers, n_read), the tensors of the model's cache, and the tokens (B,) of each row, or
+    None where all rows have as many. A layer with a window keeps its tokens up to the window.
+    Rows of different length run one by one, and a model with recurrent layers carries on token by
+    token. Some models compute parts in float32 whatever the dtype, llama's norms for example.
     """
 
     def __init__(
@@ -50,13 +67,17 @@ class Hf(Body):
         check_at_least("layers", layers, 1)
         check_at_least("heads", heads, 1)
         self.model_type = model_type
-        self.model = build_model(model_type, width, layers, heads, config or {})
-        kinds = [cache_kind(layer, model_type) for layer in new_cache(self.model.config).layers]
-        if len(set(kinds)) != 1:
-            raise ValueError(f"unsupported: {model_type} mixes attention and recurrent layers")
-        self.recurrent = "recurrent" in kinds
-        self.state_grows = "keys" in kinds
-        self.max_length = longest(self.model)
+        made = configuration(model_type, width, layers, heads, config or {})
+        self.model = build(model_type, made)
+        self.memory = memory_of(self.model, model_type)
+        self.experts = getattr(self.model.config, "_experts_implementation", None)
+        self.state_grows = self.memory.grows
+        self.max_length, self.length_field = longest(self.model, self.memory)
+        reason = fault_of(
+            model_type, width, layers, heads, json.dumps(config or {}, sort_keys=True)
+        )
+        if reason:
+            raise UnsupportedError(f"{model_type}: {reason}")
 
     def forward(
         self, x: Tensor, state: State = None, *, lengths: Tensor | None = None
@@ -66,51 +87,46 @@ class Hf(Body):
         if state is not None and not (isinstance(state, tuple) and len(state) == 2):
             raise ValueError("the state of hf is (layers, n_read): pass one that it returned")
         if lengths is None and (state is None or state[1] is None):
-            y, layers = self._run(x, None if state is None else state[0])
+            y, layers = self._read(x, None if state is None else state[0])
             return y, (layers, None)
         n_rows, length, _ = x.shape
         ends = x.new_full((n_rows,), length).long() if lengths is None else lengths
         x = x.masked_fill(~real_positions(ends, length).unsqueeze(2), 0.0)
-        outputs, rows, counts = [], [], []
+        before = self._counts(state, n_rows)
+        outputs, rows = [], []
         for row, end in enumerate(ends.tolist()):
-            before = None if state is None else row_of(state, row)
-            y, layers = self._run(x[row : row + 1, :end], before)
+            alone = (
+                None
+                if state is None
+                else rows_alone(state[0], row, before[row], self.memory.windows)
+            )
+            y, layers = self._read(x[row : row + 1, :end], alone)
             outputs.append(pad(y, (0, 0, 0, length - end)))
             rows.append(layers)
-            n_before = 0 if state is None else n_tokens(state, row)
-            counts.append(n_before + end)
-        n_read = torch.tensor(counts, device=x.device)
-        return torch.cat(outputs), (stack_rows(rows), n_read)
+        n_read = ends + torch.tensor(before, device=x.device)
+        return torch.cat(outputs), (stacked(rows), n_read)
 
-    def _run(self, x: Tensor, layers: State) -> tuple[Tensor, State]:
-        """Rows of equally many tokens: a recurrent model reads on from a state token by token."""
-        if layers is not None and self.recurrent and x.shape[1] > 1:
-            outputs = []
-            for x_t in x.split(1, dim=1):
-                y_t, layers = self._call(x_t, layers)
-                outputs.append(y_t)
-            return torch.cat(outputs, dim=1), layers
-        return self._call(x, layers)
+    def _counts(self, state: State, n_rows: int) -> list[int]:
+        """The tokens that each row has read; 0 where a flat state does not say and need not."""
+        if state is None:
+            return [0] * n_rows
+        layers, n_read = state
+        counts: list[int] = [tokens_kept(layers)] * n_rows if n_read is None else n_read.tolist()
+        return counts
 
-    def _call(self, x: Tensor, layers: State) -> tuple[Tensor, State]:
-        cache = new_cache(self.model.config)
-        if layers is not None:
-            fill(cache, layers)
-        n_read = cache.get_seq_length() if self.state_grows else 0
+    def _read(self, x: Tensor, layers: State) -> tuple[Tensor, State]:
+        """Rows of equally many tokens."""
+        n_read = 0 if layers is None else tokens_kept(layers)
         if self.max_length is not None and n_read + x.shape[1] > self.max_length:
             raise ValueError(
                 f"{n_read + x.shape[1]} tokens are more than the {self.max_length} positions of "
-                f"{self.model_type}: set config.max_position_embeddings to the longest sequence"
+                f"{self.model_type}: set config.{self.length_field} to the longest sequence"
             )
-        name = "cache_params" if self.recurrent else "past_key_values"
-        # The library writes over its recurrent states, of which gradients need the old ones.
-        overwrites = self.recurrent and layers is not None and torch.is_grad_enabled()
-        with saved_tensors_hooks(Tensor.clone, Tensor.detach) if overwrites else nullcontext():
-            try:
-                out = self.model(inputs_embeds=x, use_cache=True, **{name: cache})
-            except ValueError as error:  # of what the library itself does not support
-                raise ValueError(f"unsupported: {self.model_type}: {error}") from None
-        return out.last_hidden_state, contents(cache)
+        if self.experts is not None:
+            # The library's product of groups, its default, has no float64.
+            in_float64 = x.dtype == torch.float64
+            self.model.config._experts_implementation = "eager" if in_float64 else self.experts
+        return self.memory.read(self.model, x, layers)
 
     @property
     def kernel(self) -> str:
@@ -118,7 +134,10 @@ class Hf(Body):
         return f"transformers-{self.model_type}"
 
     def flops_per_token(self, length: int) -> float:
-        """2 for each weight of a matrix, and 4 T D a layer of attention; scans are not counted."""
+        """2 for each weight of a matrix, and 4 T D a layer of attention; scans are not counted.
+
+        Of experts all are counted, chosen or not.
+        """
         weights = sum(
             int(module.weight.numel())
             for module in self.model.modules()
@@ -126,11 +145,7 @@ class Hf(Body):
             and module.weight.dim() == 2
             and not isinstance(module, nn.Embedding)
         )
-        n_attention = sum(
-            cache_kind(layer, self.model_type) == "keys"
-            for layer in new_cache(self.model.config).layers
-        )
-        return 2.0 * weights + 4.0 * length * self.width * n_attention
+        return 2.0 * weights + 4.0 * length * self.width * self.memory.n_attention
 
     @classmethod
     def width_multiple(cls, **options: Any) -> int:
@@ -138,139 +153,77 @@ class Hf(Body):
         return 2 * int(options.get("heads", 4))
 
 
-def build_model(
-    model_type: str, width: int, layers: int, heads: int, config: dict[str, Any]
-) -> Any:
-    """The library's model without its token embeddings.
+def build(model_type: str, config: Any) -> Any:
+    """The library's decoder without its token embeddings and without its head.
 
     Raises:
-        ValueError: a model type or field that the library does not have, or cannot stream.
+        UnsupportedError: the library cannot build it, or it takes no embeddings.
     """
-    from transformers import AutoModel
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers import AutoModelForCausalLM, PreTrainedModel
 
-    decoders = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(CONFIG_MAPPING))
-    if model_type not in decoders:
-        raise ValueError(
-            f"unsupported: transformers has no decoder {model_type!r}"
-            f"{did_you_mean(model_type, decoders)}"
-        )
-    config_class = CONFIG_MAPPING[model_type]
-    defaults = config_class()
-    for name in config:
-        if name in OWN_OPTIONS:
-            raise ValueError(f"config.{name} is the option {OWN_OPTIONS[name]}: set that")
-        if not hasattr(defaults, name):
-            raise ValueError(f"the configuration of {model_type} has no field {name!r}")
-    sizes = {"hidden_size": width, "num_hidden_layers": layers}
-    if hasattr(defaults, "num_attention_heads"):
-        sizes["num_attention_heads"] = heads
-    if getattr(defaults, "num_key_value_heads", None) is not None:
-        sizes["num_key_value_heads"] = heads
-    quiet = {
-        name: 0.0
-        for name, value in vars(defaults).items()
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float)
-    }
-    reads = {"is_decoder": True} if hasattr(defaults, "is_decoder") else {}
-    given = {**sizes, **quiet, **reads, **NO_TOKENS, **config}
+    new: Any = AutoModelForCausalLM.from_config  # which has no types
     try:
-        model = AutoModel.from_config(config_class(**given))  # type: ignore[no-untyped-call]
+        whole = new(config)
+        model = whole.get_decoder()
+        if not isinstance(model, PreTrainedModel) or model is whole:
+            model = getattr(whole, "model", whole.base_model)
         model.set_input_embeddings(nn.Identity())
-    except Exception as error:  # the library's models check their configuration in many ways
-        raise ValueError(f"unsupported: {model_type}: {error}") from None
-    if hasattr(defaults, "is_decoder") and not model.config.is_decoder:
-        raise ValueError(f"unsupported: {model_type} is no decoder unless config.is_decoder is set")
-    parameters = set(inspect.signature(model.forward).parameters)
-    if "inputs_embeds" not in parameters or not parameters & {"past_key_values", "cache_params"}:
-        raise ValueError(f"unsupported: {model_type} takes no embeddings or has no cache")
+    except LIBRARY_ERRORS as error:
+        raise UnsupportedError(f"{model_type}: {first_line(error)}") from None
     return model
 
 
-def longest(model: nn.Module) -> int | None:
-    """The positions that a model has learned, or None if it has no such table."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and ("wpe" in name or "position" in name):
-            return module.num_embeddings
-    return None
-
-
-def new_cache(config: Any) -> Any:
-    """An empty cache with the layers that the configuration asks for."""
-    from transformers.cache_utils import DynamicCache
-
-    return DynamicCache(config=config)
-
-
-def cache_kind(layer: Any, model_type: str) -> str:
-    """Whether a cache's layer keeps "keys" of every token, or one "recurrent" state.
+def memory_of(model: Any, model_type: str) -> Memory:
+    """How a model keeps its past.
 
     Raises:
-        ValueError: another kind, which this file does not know how to turn into tensors.
+        UnsupportedError: it takes no embeddings, or keeps no past in a way known here.
     """
-    kind = type(layer).__name__
-    if kind == "DynamicLayer":
-        return "keys"
-    if kind == "LinearAttentionLayer":
-        return "recurrent"
-    raise ValueError(f"unsupported: {model_type} keeps its past in a {kind}")
+    parameters = set(inspect.signature(model.forward).parameters)
+    if "inputs_embeds" not in parameters:
+        raise UnsupportedError(f"{model_type} takes tokens alone, no embeddings")
+    argument = next((name for name in CACHE_ARGUMENTS if name in parameters), None)
+    if argument is None:
+        raise UnsupportedError(f"{model_type} has no cache")
+    try:
+        if model_type in OWN_MEMORIES:
+            return OWN_MEMORIES[model_type](model.config)
+        return CacheMemory(model.config, argument)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{model_type}: {error}") from None
+    except LIBRARY_ERRORS as error:
+        raise UnsupportedError(f"{model_type}: {first_line(error)}") from None
 
 
-def contents(cache: Any) -> State:
-    """The tensors of each layer of a cache, batch first."""
-    return tuple(
-        (layer.keys, layer.values)
-        if hasattr(layer, "keys")
-        else (layer.conv_states[0], layer.recurrent_states[0])
-        for layer in cache.layers
-    )
+@cache
+def fault_of(model_type: str, width: int, layers: int, heads: int, config: str) -> str:
+    """What keeps a model type from being a body, tried on a small one, whatever the width.
+
+    `config` is JSON. If a small one cannot be built with it, one of this width is.
+    """
+    given = json.loads(config)
+    small = heads * PROBED_HEAD
+    for probed in dict.fromkeys((min(small, width), width)):
+        with torch.device("cpu"):
+            try:
+                made = configuration(model_type, probed, layers, heads, given)
+                model = build(model_type, made)
+                memory = memory_of(model, model_type)
+                return fault(model, memory, probed, longest(model, memory)[0])
+            except (*LIBRARY_ERRORS, RuntimeError) as error:
+                reason = first_line(error)
+    return reason
 
 
-def fill(cache: Any, layers: State) -> None:
-    """Put a state's tensors into an empty cache: copies, as the library writes into its own."""
-    for layer, (first, second) in zip(cache.layers, layers, strict=True):
-        if type(layer).__name__ == "DynamicLayer":
-            layer.lazy_initialization(first, second)
-            layer.keys, layer.values = first.clone(), second.clone()
-        else:
-            layer.conv_states[0], layer.recurrent_states[0] = first.clone(), second.clone()
-            layer.is_conv_states_initialized[0] = True
-            layer.is_recurrent_states_initialized[0] = True
-            layer.has_previous_state[0] = True
-            layer.conv_kernel_size[0] = first.shape[-1]
-            layer.device, layer.dtype = first.device, first.dtype
-
-
-def n_tokens(state: State, row: int) -> int:
-    """How many tokens a row has read; 0 where a flat state does not say and need not."""
-    layers, n_read = state
-    if n_read is not None:
-        return int(n_read[row])
-    return max((first.shape[2] for first, _ in layers if first.dim() == 4), default=0)
-
-
-def row_of(state: State, row: int) -> State:
-    """One row's layers, without the slots beyond its tokens."""
-    n_real = n_tokens(state, row)
-    alone = slice(row, row + 1)
-    return tuple(
-        (first[alone, :, :n_real], second[alone, :, :n_real])
-        if first.dim() == 4
-        else (first[alone], second[alone])
-        for first, second in state[0]
-    )
-
-
-def stack_rows(rows: list[State]) -> State:
-    """The layers of single rows as those of a batch, keys padded to the longest."""
-    n_slots = max(tensor.shape[2] for row in rows for tensor in state_tensors(row))
-    return tuple(
-        tuple(
-            torch.cat(
-                [pad(t, (0, 0, 0, n_slots - t.shape[2])) if t.dim() == 4 else t for t in part]
-            )
-            for part in zip(*layer, strict=True)
-        )
-        for layer in zip(*rows, strict=True)
-    )
+def longest(model: Any, memory: Memory) -> tuple[int | None, str]:
+    """The tokens for which a model has positions in a table, or None, and the field for it."""
+    config = model.config
+    field = "max_seq_len" if hasattr(config, "max_seq_len") else "max_position_embeddings"
+    tables = [
+        module.num_embeddings - memory.first_position
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and ("wpe" in name or "position" in name)
+    ]
+    if not tables and config.model_type not in TABLES_WITHOUT_MODULE:
+        return None, field
+    return int(min(*tables, getattr(config, field, math.inf), math.inf)), field

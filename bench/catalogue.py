@@ -9,7 +9,8 @@ import dataclasses
 import inspect
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
@@ -23,6 +24,9 @@ from bench.spec import Choice, Run
 if TYPE_CHECKING:
     from architectures.body import Body
     from tasks.task import Task
+
+MAX_TENSORS = 10_000
+"""Parameter tensors that an architecture may have: a thousand layers, built in seconds."""
 
 
 def task_class(name: str) -> type[Task]:
@@ -51,13 +55,18 @@ def make_body(choice: Choice, width: int) -> Body:
     """Build an architecture at a width.
 
     Raises:
+        UnsupportedError: what the architecture cannot do, whatever the values of its options.
         UserError: an unknown name or option, or a value that the architecture refuses.
     """
+    from architectures.body import UnsupportedError
+
     options = body_options(choice)
     # Every registered class takes the width and its options by keyword; Body itself has none.
     build = cast("Callable[..., Body]", body_class(choice.name))
     try:
         return build(width, **options)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"architecture {choice}: {error}") from None
     except (ValueError, ImportError) as error:
         raise UserError(f"architecture {choice}: {error}") from None
 
@@ -90,16 +99,20 @@ def data_sets(runs: Iterable[Run]) -> tuple[str, ...]:
 def check(runs: list[Run], study: Path | None = None) -> None:
     """Refuse what could not be built, before anything runs.
 
+    What an architecture does not support passes: its row will give the reason.
+
     Args:
         runs: all that will run.
         study: where they are described; named in the command that brings missing data.
 
     Raises:
-        UserError: naming the first architecture, task, option or length that does not exist, or
-            all data sets that are not on this machine.
+        UserError: naming the first architecture, task, option or length that does not exist, an
+            architecture of more parameter tensors than could be trained, or all data sets that are
+            not on this machine.
     """
     import torch
 
+    from architectures.body import UnsupportedError
     from tasks.task import GeneratedTask
 
     _check_data(data_sets(runs), study)
@@ -120,7 +133,10 @@ def check(runs: list[Run], study: Path | None = None) -> None:
         for choice, width in dict.fromkeys((_Frozen(r.architecture), r.width) for r in runs):
             probe = width or _probe_width(choice.choice)
             try:
-                make_body(choice.choice, probe)
+                with _bounded(choice.choice):
+                    make_body(choice.choice, probe)
+            except UnsupportedError:
+                continue
             except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
                 first = str(error).partition("\n")[0]
                 raise UserError(f"architecture {choice.choice} at width {probe}: {first}") from None
@@ -139,6 +155,39 @@ def _check_data(names: tuple[str, ...], study: Path | None) -> None:
     raise UserError(
         f"not on this machine: {sizes}; run `bench data fetch --study {shlex.quote(str(study))}`"
     )
+
+
+class _TooManyTensors(BaseException):
+    """Passes what handles the exceptions of an architecture: it is none of its own."""
+
+
+@contextmanager
+def _bounded(choice: Choice) -> Iterator[None]:
+    """Refuse an architecture as soon as it has too many tensors, where building all takes minutes.
+
+    Raises:
+        UserError: it has more than MAX_TENSORS.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    n_tensors = 0
+
+    def count(module: object, name: str, parameter: object) -> None:
+        nonlocal n_tensors
+        n_tensors += 1
+        if n_tensors > MAX_TENSORS:
+            raise _TooManyTensors
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except _TooManyTensors:
+        raise UserError(
+            f"architecture {choice} has more than {MAX_TENSORS:,} parameter tensors: lower the "
+            "number of its layers"
+        ) from None
+    finally:
+        handle.remove()
 
 
 def _probe_width(choice: Choice) -> int:

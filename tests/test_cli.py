@@ -171,6 +171,17 @@ def test_unsupported_pairs_are_rows(swept):
     assert by_name["gru", 0]["test_bits_per_byte"] > 0
 
 
+def test_a_model_that_cannot_stream_is_a_row_and_the_rest_of_the_study_runs(tmp_path):
+    text = STUDY.replace("bilstm_stack", "{name: hf, model_type: xlnet}").replace("[0, 1]", "[0]")
+    study = write_study(tmp_path, text)
+    done = bench("sweep", study)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(bench("table", study, "--format", "json").stdout)
+    by_status = {row["status"]: row for row in rows}
+    assert sorted(by_status) == ["ok", "unsupported"]
+    assert "xlnet has no cache" in by_status["unsupported"]["reason"]
+
+
 @pytest.mark.parametrize("format_", ["md", "csv", "json", "parquet"])
 def test_tables_come_in_every_format_and_twice_alike(swept, format_):
     words = [sys.executable, "-m", "bench", "table", str(swept), "--format", format_]

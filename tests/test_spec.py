@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.catalogue import check
 from bench.errors import UserError
 from bench.spec import Run, parse_run
 from bench.study import load, one_run
@@ -322,3 +323,15 @@ def test_settings_of_a_single_run_are_yaml():
 def test_a_row_s_run_is_read_back_as_the_same_run(tmp_path):
     run = load(write_study(tmp_path, GRID)).runs[3]
     assert parse_run(json.loads(run.model_dump_json())).id == run.id
+
+
+def test_what_an_architecture_does_not_support_does_not_refuse_the_study():
+    check([parse_run({**PLAIN, "architecture": {"name": "hf", "model_type": "xlnet"}})])
+    with pytest.raises(UserError, match="no decoder 'gpt22'; did you mean 'gpt2'"):
+        check([parse_run({**PLAIN, "architecture": {"name": "hf", "model_type": "gpt22"}})])
+
+
+def test_more_layers_than_can_be_trained_are_refused_before_they_are_built():
+    layers = 10**9  # built one by one, these would take days
+    with pytest.raises(UserError, match="more than 10,000 parameter tensors: lower the number"):
+        check([parse_run({**PLAIN, "architecture": {"name": "lstm_stack", "layers": layers}})])

@@ -8,10 +8,10 @@ import lightning
 import pytest
 import torch
 
+from architectures.body import UnsupportedError
 from bench.spec import Precision
 from bench.training.data import TaskDataModule
 from bench.training.execute import (
-    UnsupportedError,
     diagnose,
     measured_state_bytes,
     prepare,
@@ -28,6 +28,7 @@ from tests.small_run import a_run, row_of
     [
         ({"architecture": "bilstm_stack", "task": "python_bytes"}, "reads ahead"),
         ({"architecture": "bilstm_stack", "training": {"tbptt_window": 4}}, "whole sequence"),
+        ({"architecture": {"name": "hf", "model_type": "xlnet"}}, "xlnet has no cache"),
         ({"task": "digits", "length": 16, "training": {"tbptt_window": 4}}, "mean of all outputs"),
     ],
 )

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
+from architectures.body import UnsupportedError
 from bench.measure.step import TrainingStep
 from bench.spec import Run
-from bench.training.execute import UnsupportedError, device_of, prepare
+from bench.training.execute import device_of, prepare
 from tasks.task import Batch, Kind
 
 M_MMAP_THRESHOLD = -3  # mallopt's number for it, from malloc.h

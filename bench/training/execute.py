@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from architectures.body import Body, state_bytes
+from architectures.body import Body, UnsupportedError, state_bytes
 from bench.catalogue import body_options, make_body, make_task
 from bench.errors import UserError
 from bench.records.provenance import with_packages
@@ -26,10 +26,6 @@ from tasks.task import Batch, MissingPackageError, Task, Tokens
 
 LOG_LINES = 30
 """Lines of the traceback that a row keeps."""
-
-
-class UnsupportedError(ValueError):
-    """The architecture cannot do the task, or not in the way that was asked."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def prepare(run: Run) -> Prepared:
     """Build task and model; the weights depend on the seed alone.
 
     Raises:
-        UnsupportedError: this architecture cannot do this task.
+        UnsupportedError: this architecture cannot do this task, or not at all what is asked.
         UserError: an unknown name or option, or a parameter budget that no width meets.
     """
     task = make_task(run.task, run.length)
