@@ -63,6 +63,8 @@ def long_streams_do_not_drift(
     error = relative_error(torch.stack(outputs, dim=1), expected)
     last_bytes = state_bytes(state)
     detail = f"{n_run} steps" + (", as many as it has positions" if limited else "")
+    if not bool(expected.isfinite().all()):
+        detail += ", and the pass in parallel is not finite either: the state grows without bound"
     if not body.state_grows and last_bytes != first_bytes:
         error, detail = math.inf, f"{detail}, {first_bytes} bytes of state became {last_bytes}"
     return Finding(law=law, error=error, bound=bound_of(dtype), detail=detail)
