@@ -4,8 +4,8 @@
 
 At first U is the identity, b is 0 and W is normal with standard deviation 0.001: without input the
 state stays what it is, and gradients neither vanish nor explode. Nothing bounds it: once the
-largest eigenvalue of U is above 1, h grows exponentially. With 1.06, in float64, it overflows
-between 12,000 and 16,000 tokens, which is why the law of long streams does not hold for 100,000.
+largest eigenvalue of U is above 1, h grows exponentially: with 1.06, in float64, it overflows
+between 12,000 and 16,000 tokens.
 """
 
 from __future__ import annotations

@@ -186,7 +186,9 @@ MODELS: list[tuple[str, Step, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "step", "options"), MODELS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "step", "options"), MODELS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_a_model_has_the_outputs_and_all_gradients_of_its_equations(
     name: str, step: Step, options: dict[str, Any]
 ) -> None:
@@ -202,7 +204,9 @@ def test_a_model_has_the_outputs_and_all_gradients_of_its_equations(
         close(actual, expected)
 
 
-@pytest.mark.parametrize(("name", "step", "options"), MODELS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "step", "options"), MODELS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 @torch.no_grad()
 def test_steps_after_a_prefill_are_those_of_the_equations_cache(
     name: str, step: Step, options: dict[str, Any]

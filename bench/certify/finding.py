@@ -41,8 +41,14 @@ class Trial:
     """One body and the random draws of one law, all from a seed."""
 
     def __init__(
-        self, make_body: MakeBody, dtype: torch.dtype, device: torch.device, seed: int = 0
+        self,
+        make_body: MakeBody,
+        dtype: torch.dtype,
+        device: torch.device,
+        seed: int = 0,
+        noise: float = PARAMETER_NOISE,
     ) -> None:
+        self.noise = noise
         self.dtype = dtype
         self.device = device
         self.generator = torch.Generator().manual_seed(seed)
@@ -59,7 +65,7 @@ class Trial:
             body = make_body()
             with torch.no_grad():
                 for parameter in body.parameters():
-                    parameter.add_(PARAMETER_NOISE * torch.randn_like(parameter))
+                    parameter.add_(self.noise * torch.randn_like(parameter))
         without_dropout(body)
         # Training mode: cuDNN's recurrent layers have no gradient in evaluation.
         return body.to(device=self.device, dtype=self.dtype).train()
