@@ -20,7 +20,7 @@ from tasks import TASKS
 from tasks.adding import Adding
 from tasks.mqar import Mqar
 from tasks.parity import Parity
-from tasks.scoring import accuracy, cross_entropy, squared_error
+from tasks.scoring import Writing, accuracy, cross_entropy, squared_error
 from tasks.selective_copy import SelectiveCopy
 from tasks.task import (
     SPLITS,
@@ -34,9 +34,10 @@ from tasks.task import (
     Tokens,
     generator,
 )
+from tests import cases_memory
 
 FOLDER = Path(tasks.task.__file__).parent
-SHARED_FILES = {"__init__", "task", "scoring", "pixels"}
+SHARED_FILES = {"__init__", "task", "scoring", "pixels", "languages"}
 
 # Small enough that a slow solver reads hundreds, hard enough that nothing is trivial.
 EXAMPLES: dict[str, Task] = {
@@ -47,6 +48,7 @@ EXAMPLES: dict[str, Task] = {
     "python_bytes": TASKS["python_bytes"](length=100),
     "selective_copy": SelectiveCopy(length=43, n_data=5, vocabulary=9),
     "smnist5k": TASKS["smnist5k"](length=196),
+    **cases_memory.EXAMPLES,
 }
 LENGTHS: dict[str, list[int]] = {
     "adding": [2, 3, 65],
@@ -56,6 +58,7 @@ LENGTHS: dict[str, list[int]] = {
     "python_bytes": [1, 63, 1000],
     "selective_copy": [33, 34, 129],
     "smnist5k": [49, 196, 784, 3136, 12544],
+    **cases_memory.LENGTHS,
 }
 GENERATED = [name for name, cls in TASKS.items() if issubclass(cls, GeneratedTask)]
 REAL = [name for name in TASKS if name not in GENERATED]
@@ -91,7 +94,7 @@ def n_of(task: Task, split: Split, at_most: int) -> int:
 
 
 def answers(task: Task, batch: Batch, seed: int) -> Tensor:
-    """What an untrained network of seeded weights makes of a batch: (B, T, K) or (B, K)."""
+    """What an untrained network of seeded weights makes of a batch, as the task's kind has it."""
     rng, width = generator("untrained", seed), 16
     if isinstance(task.inputs, Tokens):
         x = torch.randn(task.inputs.vocabulary, width, generator=rng)[batch.inputs]
@@ -102,6 +105,9 @@ def answers(task: Task, batch: Batch, seed: int) -> Tensor:
     hidden = torch.tanh(x + past)
     if task.kind == "per_sequence":
         hidden = hidden.mean(1)
+    if task.kind == "seq2seq":
+        places = torch.randn(batch.targets.shape[1], width, generator=rng)
+        hidden = torch.tanh(hidden.mean(1, keepdim=True) + places)  # (B, S, width)
     hidden = hidden - hidden.mean(0)  # else one class wins everywhere
     return hidden @ torch.randn(width, task.n_outputs, generator=rng)
 
@@ -301,10 +307,11 @@ FIRST_EXAMPLES = {
     "mqar": ("Mqar-v1", "31f4be683b608dbc"),
     "parity": ("Parity-v1", "e370ddb897147da8"),
     "selective_copy": ("SelectiveCopy-v1", "4c0ad4456d5b0a1c"),
+    **cases_memory.FIRST_EXAMPLES,
 }
 
 
-@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("name", [n for n in GENERATED if n not in cases_memory.NO_FIXED_EXAMPLES])
 def test_the_fingerprint_changes_when_the_examples_do(name: str) -> None:
     task = EXAMPLES[name]
     digest = hashlib.sha256(b"".join(rows(take(task, "train", 64)))).hexdigest()[:16]
@@ -352,6 +359,7 @@ SOLVERS = {
     "mqar": solve_mqar,
     "parity": solve_parity,
     "selective_copy": solve_selective_copy,
+    **cases_memory.SOLVERS,
 }
 
 
@@ -443,12 +451,14 @@ def test_selective_copy_strews_the_data_evenly() -> None:
 # Chance
 
 
-@pytest.mark.parametrize("name", [*GENERATED, "digits", "smnist5k"])
+@pytest.mark.parametrize(
+    "name", [*(n for n in GENERATED if n not in cases_memory.OTHER_CHANCE), "digits", "smnist5k"]
+)
 def test_answers_of_other_examples_score_at_chance(name: str) -> None:
     """Blind guessing with the right distribution of answers."""
     task = EXAMPLES[name]
     batch = take(task, "test", n_of(task, "test", 1024))
-    (metric,) = task.metrics
+    metric = task.metrics[0]
     if batch.targets.dtype == torch.float32:
         # The best blind answer to a regression is the mean.
         errors = (batch.targets - 1).square()
@@ -459,22 +469,26 @@ def test_answers_of_other_examples_score_at_chance(name: str) -> None:
         return
     scored = batch.targets[batch.targets != UNSCORED].view(len(batch), -1)
     guesses = torch.nn.functional.one_hot(scored.roll(1, 0), task.n_outputs).float()
-    right, count = task.score(guesses, scored)[metric.name]
+    scores = task.score(guesses, scored)
+    right, count = scores["forced_accuracy" if isinstance(task, Writing) else metric.name]
     p = metric.chance
     assert within((right / count).item(), p, math.sqrt(p * (1 - p) / count.item()))
 
 
-@pytest.mark.parametrize("name", ["parity", "selective_copy", "digits", "smnist5k"])
+@pytest.mark.parametrize(
+    "name", ["parity", "selective_copy", "digits", "smnist5k", *cases_memory.UNTRAINED_AT_CHANCE]
+)
 def test_untrained_networks_score_at_chance(name: str) -> None:
     task = EXAMPLES[name]
     batch = take(task, "test", 256)
     scores = []
     for seed in range(16):
-        right, count = task.score(answers(task, batch, seed), batch.targets)["accuracy"]
+        found = task.score(answers(task, batch, seed), batch.targets)
+        right, count = found["forced_accuracy" if isinstance(task, Writing) else "accuracy"]
         scores.append(right / count)
-    found = torch.stack(scores)
-    assert found.std() > 0
-    assert within(found.mean().item(), task.metrics[0].chance, found.std().item() / 4)
+    means = torch.stack(scores)
+    assert means.std() > 0
+    assert within(means.mean().item(), task.metrics[0].chance, means.std().item() / 4)
 
 
 def test_the_uniform_guess_has_8_bits_per_byte() -> None:
@@ -498,7 +512,8 @@ def test_metrics_of_64_equal_those_of_32_and_32_with_different_masks(name: str) 
     outputs = answers(task, batch, 0)
     halves = [task.score(outputs[part], targets[part]) for part in (slice(32), slice(32, 64))]
     whole = task.score(outputs, targets)
-    assert list(whole) == [metric.name for metric in task.metrics]
+    written = {"accuracy", "exact"} if isinstance(task, Writing) else set()
+    assert list(whole) == [m.name for m in task.metrics if m.name not in written]
     for metric, (total, count) in whole.items():
         assert total.ndim == count.ndim == 0
         assert total.dtype == count.dtype == torch.float32
@@ -554,7 +569,8 @@ def test_right_answers_score_best(name: str) -> None:
         labels = batch.targets.clamp(min=0)
         perfect = 100 * torch.nn.functional.one_hot(labels, task.n_outputs).float()
         best = 1.0 if task.metrics[0].higher_is_better else 0.0
-    total, count = task.score(perfect, batch.targets)[task.metrics[0].name]
+    scores = {**task.score(perfect, batch.targets), **task.score_written(batch.targets, batch)}
+    total, count = scores[task.metrics[0].name]
     assert (total / count).item() == pytest.approx(best)
 
 
