@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
+from functools import cache
 from itertools import product
 
 import pytest
@@ -12,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bench.spec import parse_run
-from bench.training.execute import execute
 from tasks import TASKS
 from tasks.adding import Adding
 from tasks.copy_memory import CopyMemory
@@ -142,18 +142,6 @@ def test_a_short_string_of_test_may_be_one_of_train_as_often_as_drawing_says() -
         assert abs(share - (1 - (1 - 2.0**-length) ** n_train)) < 0.04
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("parity", {}), ("stack_manipulation", {}), ("dyck", {"kinds": 2})]
-)
-def test_a_run_trains_on_random_lengths_and_tests_at_each(name: str, options: dict) -> None:  # type: ignore[type-arg]
-    task = {"name": name, "shortest": 2, "n_val": 8, "n_test": 16, **options}
-    training = {"steps": 2, "batch_size": 4}
-    given = {"architecture": "gru", "task": task, "length": 6, "test_lengths": [3, 9]}
-    row = execute(parse_run({**given, "width": 8, "training": training}), "test", {})
-    assert row.status == "ok", (row.reason, row.log_tail)
-    assert row.metrics["test_score_beyond"] is not None
-
-
 # Chance and trivial rules
 
 
@@ -235,6 +223,28 @@ def test_zero_is_the_likeliest_value_as_often_as_stated(
     assert near((take(task).targets == 0).double().mean().item(), task.chance)
     if not multiply:
         assert task.chance == 0.2
+
+
+@cache
+def law_of_brackets(length: int) -> tuple[Fraction, ...]:
+    """How likely each value modulo 5 is, from the grammar."""
+    if length <= 4:
+        return (Fraction(1, 5),) * 5
+    law = [Fraction(0)] * 5
+    for left in range(1, length - 3):
+        laws = law_of_brackets(left), law_of_brackets(length - 3 - left)
+        for a, b in product(range(5), repeat=2):
+            for value in (a + b, a - b, a * b):
+                law[value % 5] += laws[0][a] * laws[1][b] / (3 * (length - 4))
+    return tuple(law)
+
+
+@pytest.mark.parametrize("length", [4, 5, 8, 13, 20])
+def test_the_likeliest_value_of_brackets_is_that_of_the_grammar(length: int) -> None:
+    task = ModularArithmetic(length=length, brackets=True)
+    law = law_of_brackets(length)
+    assert sum(law) == 1
+    assert task.chance == pytest.approx(float(max(law)), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["cycle_navigation", "even_pairs"])
