@@ -1,22 +1,42 @@
 """The tasks by name. A new one is a file here and a line in the table."""
 
 from tasks.adding import Adding
+from tasks.copy_memory import CopyMemory
+from tasks.cycle_navigation import CycleNavigation
 from tasks.digits import Digits
+from tasks.dyck import Dyck
+from tasks.even_pairs import EvenPairs
+from tasks.induction import Induction
+from tasks.modular_arithmetic import ModularArithmetic
 from tasks.mqar import Mqar
+from tasks.needle import Needle
 from tasks.parity import Parity
 from tasks.python_bytes import PythonBytes
 from tasks.reverse_string import ReverseString
 from tasks.selective_copy import SelectiveCopy
 from tasks.smnist5k import Smnist5k
+from tasks.stack_manipulation import StackManipulation
 from tasks.task import Task
+from tasks.temporal_order import TemporalOrder
+from tasks.word_problem import WordProblem
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
+    "copy_memory": CopyMemory,
+    "cycle_navigation": CycleNavigation,
     "digits": Digits,
+    "dyck": Dyck,
+    "even_pairs": EvenPairs,
+    "induction": Induction,
+    "modular_arithmetic": ModularArithmetic,
     "mqar": Mqar,
+    "needle": Needle,
     "parity": Parity,
     "python_bytes": PythonBytes,
     "reverse_string": ReverseString,
     "selective_copy": SelectiveCopy,
     "smnist5k": Smnist5k,
+    "stack_manipulation": StackManipulation,
+    "temporal_order": TemporalOrder,
+    "word_problem": WordProblem,
 }

@@ -7,13 +7,13 @@ became usual: one mark in each half, as in Arjovsky et al. 2016, https://arxiv.o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
 from tasks.scoring import Regression
-from tasks.task import Batch, GeneratedTask, Kind, Reals, check_integer
+from tasks.task import Batch, GeneratedTask, Kind, Metric, Reals, check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,12 @@ class Adding(Regression, GeneratedTask):
     def chance(self) -> float:
         """The variance of a sum of two uniform numbers."""
         return 1 / 6
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Mean squared error, beside that of forgetting the first number."""
+        (mse,) = super().metrics
+        return (replace(mse, baseline=1 / 12, baseline_rule="the second number plus 1/2"),)
 
     def sample(self, rng: torch.Generator, batch_size: int) -> Batch:
         """Draw numbers and marks (B, T, 2) and sums (B, 1)."""

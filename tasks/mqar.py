@@ -1,21 +1,25 @@
 """Multi-query associative recall: given key-value pairs, answer each key that comes again.
 
 Arora et al. 2023 (Zoology), https://arxiv.org/abs/2312.04927, section 3 and
-HazyResearch/zoology zoology/data/multiquery_ar.py, followed exactly.
+HazyResearch/zoology zoology/data/multiquery_ar.py, followed exactly. The newer recipe, of Arora et
+al. 2024 (Based), https://arxiv.org/abs/2402.18668, trains on a mix of (T, N) = (64, 4), (128, 8),
+(256, 16), (256, 32) and (256, 64). The in-context recall of MAD, Poli et al. 2024,
+https://arxiv.org/abs/2403.17844, is another task of this name: pairs with repeated keys all along
+the sequence, 16 symbols, length 128, each repetition a query.
 
 V vocabulary, N pairs, T length.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasks.scoring import Classification
-from tasks.task import UNSCORED, Batch, GeneratedTask, Kind, Tokens, check_integer
+from tasks.task import UNSCORED, Batch, GeneratedTask, Kind, Metric, Tokens, check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,13 @@ class Mqar(Classification, GeneratedTask):
     def chance(self) -> float:
         """One of the values."""
         return 1 / (self.vocabulary - self.vocabulary // 2)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy, beside that of knowing which values there are but not whose."""
+        (accuracy,) = super().metrics
+        rule = "any value of the sequence"
+        return (replace(accuracy, baseline=1 / self.n_pairs, baseline_rule=rule),)
 
     def sample(self, rng: torch.Generator, batch_size: int) -> Batch:
         """Draw inputs (B, T) and labels (B, T), scored at the N queries."""

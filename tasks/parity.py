@@ -2,22 +2,26 @@
 
 A regular language outside the reach of fixed-depth attention: Hahn 2020,
 https://arxiv.org/abs/1906.06755. Labelled at every step, where Delétang et al. 2023
-(https://arxiv.org/abs/2207.02098) label the last one only: the same state, a denser signal.
+(https://arxiv.org/abs/2207.02098, tasks/regular/parity_check.py of
+google-deepmind/neural_networks_chomsky_hierarchy) label the last one only: the same state, a denser
+signal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from tasks.languages import StringTask
 from tasks.scoring import Classification
-from tasks.task import Batch, GeneratedTask, Kind, Tokens
+from tasks.task import Kind, Metric, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity(Classification, GeneratedTask):
+class Parity(Classification, StringTask):
     """Parity of the bits so far, at every step.
 
     1 0 1 1 -> 1 1 0 1: each label is the xor of the bits read so far. Chance is 0.5.
@@ -37,7 +41,14 @@ class Parity(Classification, GeneratedTask):
         """Even or odd."""
         return 2
 
-    def sample(self, rng: torch.Generator, batch_size: int) -> Batch:
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy; without memory only the first step can be known."""
+        baseline = (1 + (self.longest - 1) / 2) / self.longest
+        (accuracy,) = super().metrics
+        return (replace(accuracy, baseline=baseline, baseline_rule="the bit just read"),)
+
+    def draw(self, rng: torch.Generator, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Draw bits (B, T) and their running parity (B, T)."""
-        bits = torch.randint(2, (batch_size, self.length), generator=rng)
-        return Batch(inputs=bits, targets=bits.cumsum(1) % 2)
+        bits = torch.randint(2, (len(lengths), self.length), generator=rng)
+        return bits, bits.cumsum(1) % 2

@@ -8,33 +8,33 @@ tasks/dcf/reverse_string.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from tasks.languages import StringTask
 from tasks.scoring import Writing
-from tasks.task import UNSCORED, Batch, GeneratedTask, Tokens, check_integer
+from tasks.task import UNSCORED, Tokens, check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseString(Writing, GeneratedTask):
+class ReverseString(Writing, StringTask):
     """Write a string backwards, after all of it has been read.
 
     0 0 1 -> 1 0 0. The answer has as many symbols as the string, and no end symbol. Chance is one
     of the symbols.
     """
 
+    version: ClassVar[int] = 2
+
     length: int = 32  # tokens of the longest string
-    shortest: int | None = None  # tokens; strings have any length from here on; None: all `length`
     symbols: int = 2
 
     def __post_init__(self) -> None:
         """Refuse fields that name no task."""
         super().__post_init__()
         check_integer("symbols", self.symbols, at_least=2)
-        if self.shortest is not None:
-            check_integer("shortest", self.shortest, at_least=1)
-            if self.shortest > self.length:
-                raise ValueError(f"shortest {self.shortest} is more than length {self.length}")
 
     @property
     def inputs(self) -> Tokens:
@@ -51,14 +51,9 @@ class ReverseString(Writing, GeneratedTask):
         """The string and its answer."""
         return 2 * self.length
 
-    def sample(self, rng: torch.Generator, batch_size: int) -> Batch:
+    def draw(self, rng: torch.Generator, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Draw strings (B, T) and their reverse (B, T)."""
-        B, T = batch_size, self.length
-        strings = torch.randint(self.symbols, (B, T), generator=rng)
-        if self.shortest is None:
-            return Batch(inputs=strings, targets=strings.flip(1))
-        lengths = torch.randint(self.shortest, T + 1, (B,), generator=rng)
-        mirrored = lengths.unsqueeze(1) - 1 - torch.arange(T)  # (B, T), negative after the end
+        strings = torch.randint(self.symbols, (len(lengths), self.length), generator=rng)
+        mirrored = lengths.unsqueeze(1) - 1 - torch.arange(self.length)  # (B, T), < 0 after the end
         answers = strings.gather(1, mirrored.clamp(min=0)).masked_fill(mirrored < 0, UNSCORED)
-        padding = mirrored < 0
-        return Batch(inputs=strings.masked_fill(padding, 0), targets=answers, lengths=lengths)
+        return strings, answers

@@ -220,6 +220,10 @@ class GeneratedTask(Task):
         """Draw examples."""
         raise NotImplementedError
 
+    def sample_split(self, split: Split, rng: torch.Generator, batch_size: int) -> Batch:
+        """Draw examples of a split: the same law for all, unless a task says otherwise."""
+        return self.sample(rng, batch_size)
+
     def size(self, split: Split) -> int | None:
         """Examples of a split; None: endless."""
         return {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split]
@@ -261,7 +265,8 @@ class _BlockCache:
         key = (task, split, seed, number)
         block = self._blocks.pop(key, None)
         if block is None:
-            block = task.sample(generator(task.fingerprint(), seed, split, number), size)
+            rng = generator(task.fingerprint(), seed, split, number)
+            block = task.sample_split(split, rng, size)
             self._bytes += _bytes(block)
         self._blocks[key] = block
         while self._bytes > CACHE_BYTES and len(self._blocks) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from tasks.task import (
     Tokens,
     generator,
 )
+from tests import task_cases
 
 FOLDER = Path(tasks.task.__file__).parent
 # Small enough that a slow solver reads hundreds, hard enough that nothing is trivial.
@@ -36,6 +38,7 @@ EXAMPLES: dict[str, Task] = {
     "python_bytes": TASKS["python_bytes"](length=100),
     "selective_copy": SelectiveCopy(length=43, n_data=5, vocabulary=9),
     "smnist5k": TASKS["smnist5k"](length=196),
+    **task_cases.by_name("EXAMPLES"),
 }
 LENGTHS: dict[str, list[int]] = {
     "adding": [2, 3, 65],
@@ -45,7 +48,10 @@ LENGTHS: dict[str, list[int]] = {
     "python_bytes": [1, 63, 1000],
     "selective_copy": [33, 34, 129],
     "smnist5k": [49, 196, 784, 3136, 12544],
+    **task_cases.by_name("LENGTHS"),
 }
+REQUIRED: dict[str, dict[str, Any]] = task_cases.by_name("REQUIRED")
+"""Fields without a default."""
 GENERATED = [name for name, cls in TASKS.items() if issubclass(cls, GeneratedTask)]
 REAL = [name for name in TASKS if name not in GENERATED]
 STANDARD_ERRORS = 3.0
@@ -79,7 +85,7 @@ def n_of(task: Task, split: Split, at_most: int) -> int:
 
 
 def answers(task: Task, batch: Batch, seed: int) -> Tensor:
-    """What an untrained network of seeded weights makes of a batch: (B, T, K) or (B, K)."""
+    """What an untrained network of seeded weights makes of a batch, as the task's kind has it."""
     rng, width = generator("untrained", seed), 16
     if isinstance(task.inputs, Tokens):
         x = torch.randn(task.inputs.vocabulary, width, generator=rng)[batch.inputs]
@@ -90,6 +96,9 @@ def answers(task: Task, batch: Batch, seed: int) -> Tensor:
     hidden = torch.tanh(x + past)
     if task.kind == "per_sequence":
         hidden = hidden.mean(1)
+    if task.kind == "seq2seq":
+        places = torch.randn(batch.targets.shape[1], width, generator=rng)
+        hidden = torch.tanh(hidden.mean(1, keepdim=True) + places)  # (B, S, width)
     hidden = hidden - hidden.mean(0)  # else one class wins everywhere
     return hidden @ torch.randn(width, task.n_outputs, generator=rng)
 

@@ -288,6 +288,20 @@ def test_a_length_that_a_body_cannot_do_is_missing_with_its_reason() -> None:
     assert "test_score_beyond" not in row.metrics
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("parity", {}), ("stack_manipulation", {}), ("dyck", {"kinds": 2})]
+)
+def test_a_run_trains_on_random_lengths_and_tests_at_each(
+    name: str, options: dict[str, object]
+) -> None:
+    task = {"name": name, "shortest": 2, "n_val": 8, "n_test": 16, **options}
+    training = {"steps": 2, "batch_size": 4}
+    given = {"architecture": "gru", "task": task, "length": 6, "test_lengths": [3, 9]}
+    row = execute(parse_run({**given, "width": 8, "training": training}), "test", {})
+    assert row.status == "ok", (row.reason, row.log_tail)
+    assert row.metrics["test_score_beyond"] is not None
+
+
 # --- metrics of several sums
 
 

@@ -20,6 +20,7 @@ from tasks.task import (
     UNSCORED,
     Task,
 )
+from tests import task_cases
 from tests.example_tasks import (
     EXAMPLES,
     GENERATED,
@@ -74,6 +75,7 @@ SOLVERS = {
     "mqar": solve_mqar,
     "parity": solve_parity,
     "selective_copy": solve_selective_copy,
+    **task_cases.by_name("SOLVERS"),
 }
 
 

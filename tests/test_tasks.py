@@ -21,19 +21,21 @@ from tasks.task import (
     Task,
     Tokens,
 )
+from tests import task_cases
 from tests.example_tasks import (
     EXAMPLES,
     FOLDER,
     GENERATED,
     LENGTHS,
     REAL,
+    REQUIRED,
     input_digests,
     n_of,
     rows,
     take,
 )
 
-SHARED_FILES = {"__init__", "task", "scoring", "pixels"}
+SHARED_FILES = {"__init__", "task", "scoring", "pixels", "languages"}
 
 pytestmark = pytest.mark.usefixtures("own_blocks")
 
@@ -74,7 +76,8 @@ def test_a_task_is_a_hashable_value_and_loads_nothing_when_made(
     monkeypatch.setattr("tasks.data.packages.PackageFile.read", refuse)
     monkeypatch.setattr("tasks.data.standard_library.read", refuse)
     cls = cast("Callable[..., Task]", TASKS[name])
-    one, other = cls(), cls()
+    required = REQUIRED.get(name, {})
+    one, other = cls(**required), cls(**required)
     assert one == other
     assert hash(one) == hash(other)
     assert one.size("val") is not None
@@ -133,7 +136,7 @@ def test_splits_do_not_overlap(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_length_really_is_the_length(name: str) -> None:
     for length in LENGTHS[name]:
-        task = TASKS[name](length=length)
+        task = cast("Callable[..., Task]", TASKS[name])(length=length, **REQUIRED.get(name, {}))
         batch = take(task, "test", 3)
         assert batch.inputs.shape[:2] == (3, length)
         assert batch.lengths is None
@@ -216,10 +219,11 @@ FIRST_EXAMPLES = {
     "mqar": ("Mqar-v1", "31f4be683b608dbc"),
     "parity": ("Parity-v1", "e370ddb897147da8"),
     "selective_copy": ("SelectiveCopy-v1", "4c0ad4456d5b0a1c"),
+    **task_cases.by_name("FIRST_EXAMPLES"),
 }
 
 
-@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("name", FIRST_EXAMPLES)
 def test_the_fingerprint_changes_when_the_examples_do(name: str) -> None:
     task = EXAMPLES[name]
     digest = hashlib.sha256(b"".join(rows(take(task, "train", 64)))).hexdigest()[:16]
