@@ -293,6 +293,26 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         citation="Mikolov et al. 2010; Zaremba et al. 2014, https://arxiv.org/abs/1409.2329",
     ),
+    "ptb_simple_examples": DataSet(
+        title="Penn Treebank as words, in the archive of the RNNLM toolkit",
+        source="http://www.fit.vutbr.cz/~imikolov/rnnlm/",
+        licence="LDC: research use",
+        files=(
+            DataFile(
+                name="simple-examples.tgz",
+                urls=(
+                    "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
+                    "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz",
+                ),
+                bytes=None,
+                sha256=None,
+                md5="30177ea32e27c525793142b6bf2c8e2d",
+                unpack=True,
+            ),
+        ),
+        citation="Mikolov et al. 2010",
+        note="the three files of the set ptb are a part of it: either will do",
+    ),
     "shakespeare": DataSet(
         title="Tiny Shakespeare: 1,115,394 bytes of plays",
         source="https://github.com/karpathy/char-rnn",
