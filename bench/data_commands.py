@@ -12,7 +12,7 @@ import typer
 from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from tasks.data.sets import DataSet
+    from tasks.data.data_set import DataSet
 
 app = typer.Typer(help="List, fetch and verify the data that tasks read.", no_args_is_help=True)
 

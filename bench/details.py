@@ -54,17 +54,17 @@ def default_length(name: str) -> int:
 
 
 def _described(name: str, task: Task) -> tuple[str, ...]:
-    metric = task.metrics[0]
-    baseline = "" if metric.baseline is None else f"{metric.baseline:.4g} ({metric.baseline_rule})"
     data = ", ".join(f"{set_name}: {status(set_name)}" for set_name in task.data_sets)
     licences = "; ".join(find(set_name).licence for set_name in task.data_sets)
-    return (
-        name,
-        task.kind,
-        str(task.length),
-        f"{metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)",
-        f"{metric.chance:.4g}",
-        baseline,
-        data or "generated",
-        licences,
-    )
+    return (name, task.kind, str(task.length), *_scored(task), data or "generated", licences)
+
+
+def _scored(task: Task) -> tuple[str, str, str]:
+    """The metric, its chance level and its baseline; of some data sets they depend on the data."""
+    try:
+        metric = task.metrics[0]
+    except (ValueError, ImportError):
+        return ("known once its data is here", "", "")
+    baseline = "" if metric.baseline is None else f"{metric.baseline:.4g} ({metric.baseline_rule})"
+    direction = "higher" if metric.higher_is_better else "lower"
+    return (f"{metric.name} ({direction} is better)", f"{metric.chance:.4g}", baseline)

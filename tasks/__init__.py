@@ -5,19 +5,26 @@ from tasks.copy_memory import CopyMemory
 from tasks.cycle_navigation import CycleNavigation
 from tasks.digits import Digits
 from tasks.dyck import Dyck
+from tasks.enwik8 import Enwik8
 from tasks.even_pairs import EvenPairs
 from tasks.induction import Induction
 from tasks.modular_arithmetic import ModularArithmetic
 from tasks.mqar import Mqar
 from tasks.needle import Needle
 from tasks.parity import Parity
+from tasks.ptb import Ptb
 from tasks.python_bytes import PythonBytes
 from tasks.reverse_string import ReverseString
 from tasks.selective_copy import SelectiveCopy
+from tasks.shakespeare import Shakespeare
 from tasks.smnist5k import Smnist5k
 from tasks.stack_manipulation import StackManipulation
 from tasks.task import Task
 from tasks.temporal_order import TemporalOrder
+from tasks.text8 import Text8
+from tasks.text_file import TextFile
+from tasks.wikitext2 import Wikitext2
+from tasks.wikitext103 import Wikitext103
 from tasks.word_problem import WordProblem
 
 TASKS: dict[str, type[Task]] = {
@@ -26,17 +33,24 @@ TASKS: dict[str, type[Task]] = {
     "cycle_navigation": CycleNavigation,
     "digits": Digits,
     "dyck": Dyck,
+    "enwik8": Enwik8,
     "even_pairs": EvenPairs,
     "induction": Induction,
     "modular_arithmetic": ModularArithmetic,
     "mqar": Mqar,
     "needle": Needle,
     "parity": Parity,
+    "ptb": Ptb,
     "python_bytes": PythonBytes,
     "reverse_string": ReverseString,
     "selective_copy": SelectiveCopy,
+    "shakespeare": Shakespeare,
     "smnist5k": Smnist5k,
     "stack_manipulation": StackManipulation,
     "temporal_order": TemporalOrder,
+    "text8": Text8,
+    "text_file": TextFile,
+    "wikitext103": Wikitext103,
+    "wikitext2": Wikitext2,
     "word_problem": WordProblem,
 }

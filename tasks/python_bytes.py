@@ -24,13 +24,15 @@ class PythonBytes(ByteModelling):
 
     d e f _ -> e f _ m: the label of a step is the byte after it. Training windows start anywhere,
     drawn anew for every index. Validation and test windows follow one another and score the same
-    bytes at every length, each window from an empty state; if n is no multiple of the length, the
-    last window reaches back to be full and scores only what is left. Chance is 8, the uniform
-    guess; knowing how often each byte occurs gives about 4.6.
+    bytes at every length; if n is no multiple of the length, the last window reads on and scores
+    only what is left. Where a file ends the next one follows, within a window as between windows:
+    a state that is carried passes over it too. Chance is 8, the uniform guess; knowing how often
+    each byte occurs gives about 4.6.
     """
 
     kind: ClassVar[Kind] = "per_step"
     causal_only: ClassVar[bool] = True
+    contiguous: ClassVar[bool] = True
     data_sets: ClassVar[tuple[str, ...]] = ("standard_library",)
 
     length: int = 256  # bytes
@@ -69,13 +71,12 @@ class PythonBytes(ByteModelling):
             starts = self._offsets(seed, indices, len(text) - self.length)
         else:
             check_indices(indices, self.size(split))
-            starts = (indices * self.length).clamp(max=self.n_eval_bytes - self.length)
-        windows = text[starts[:, None] + torch.arange(self.length + 1)].long()  # (B, T+1)
+            starts = indices * self.length
+        places = starts[:, None] + torch.arange(self.length + 1)  # (B, T+1)
+        windows = text[places.clamp(max=len(text) - 1)].long()  # (B, T+1)
         inputs, labels = windows[:, :-1].contiguous(), windows[:, 1:].clone()
         if split != "train":
-            # The windows before the last have scored what it repeats.
-            repeated = (indices * self.length - starts)[:, None]
-            labels[torch.arange(self.length) < repeated] = UNSCORED
+            labels[places[:, 1:] > self.n_eval_bytes] = UNSCORED
         return Batch(inputs=inputs, targets=labels)
 
     def fingerprint(self) -> str:

@@ -6,14 +6,14 @@ K outputs; outputs (..., K) and labels (...), where `...` is (B, T) per step or 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.task import UNSCORED, Batch, Count, Kind, Metric, Task
+from tasks.task import UNSCORED, Batch, Count, Kind, Metric, Task, mean
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Count:
@@ -34,6 +34,14 @@ def squared_error(outputs: Tensor, values: Tensor) -> Count:
     """Squared differences of outputs (B, K) and values (B, K)."""
     squares = (outputs.float() - values).square()
     return Count(squares.sum(), torch.tensor(float(squares.numel()), device=squares.device))
+
+
+def perplexity(sums: Sequence[float], count: float) -> float:
+    """The exponential of the mean of nats; infinite where no float is as large."""
+    try:
+        return math.exp(mean(sums, count))
+    except OverflowError:
+        return math.inf
 
 
 class Classification(Task):

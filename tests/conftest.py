@@ -26,6 +26,24 @@ def own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.task, "_BLOCKS", tasks.task._BlockCache())
 
 
+@pytest.fixture(scope="session")
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with small data sets of the true formats."""
+    from tests import task_cases
+
+    root = tmp_path_factory.mktemp("data_sets")
+    task_cases.write(root)
+    return root
+
+
+@pytest.fixture
+def small_data_sets(data_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks read these small data sets, whatever is on this machine."""
+    from tests import task_cases
+
+    task_cases.use(data_sets, monkeypatch)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store of rows."""

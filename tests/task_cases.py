@@ -1,9 +1,10 @@
 """The cases of all groups of tasks together, for the laws that are tried on every task.
 
 A module of cases may have, by the names of its tasks: EXAMPLES, LENGTHS, SOLVERS, FIRST_EXAMPLES,
-REQUIRED (fields without a default); the sets NO_FIXED_EXAMPLES, OTHER_CHANCE, FEW_EXAMPLES and
-SAME_FOR_EVERY_SEED, the list UNTRAINED_AT_CHANCE; and `write(root)` with `use(root, monkeypatch)`,
-which make small data sets of the true formats and have them read.
+REQUIRED (fields without a default); the sets OTHER_CHANCE (answers of other examples are no blind
+guess), UNTRAINED_AT_CHANCE and WINDOWED (training windows start anywhere in one text); and
+`write(root)` with `use(root, monkeypatch)`, which make small data sets of the true formats and have
+them read.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import cases_memory
+from tests import cases_language, cases_memory
 
-GROUPS: tuple[ModuleType, ...] = (cases_memory,)
+GROUPS: tuple[ModuleType, ...] = (cases_language, cases_memory)
 
 
 def by_name(attribute: str) -> dict[str, Any]:

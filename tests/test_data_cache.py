@@ -25,8 +25,9 @@ import pytest
 
 from tasks.data import cache, stamp, unpack
 from tasks.data.cache import MissingDataError, cache_folder, set_folder, status, verify
+from tasks.data.data_set import DataFile, DataSet
 from tasks.data.errors import ChecksumError, DataError
-from tasks.data.sets import DATA_SETS, DataFile, DataSet
+from tasks.data.sets import DATA_SETS
 
 NOBODY = 65534
 TREE = {"a/one.txt": b"1" * 1000, "a/b/two.txt": b"22", "three": b""}
@@ -526,7 +527,7 @@ OPEN = """
 import json, sys
 from bench.data_commands import _data_sets
 sets = _data_sets()
-from tasks.data.sets import DataFile, DataSet
+from tasks.data.data_set import DataFile, DataSet
 file = DataFile(**{**json.loads(sys.argv[1]), "urls": ()})
 sets["a_set"] = DataSet(title="A set", source="here", licence="none", files=(file,))
 from tasks.data.cache import set_folder

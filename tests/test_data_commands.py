@@ -17,7 +17,8 @@ from bench.study import load, one_run
 from bench.training.execute import execute
 from tasks.data import standard_library
 from tasks.data.cache import missing
-from tasks.data.sets import DATA_SETS, DataFile, DataSet
+from tasks.data.data_set import DataFile, DataSet
+from tasks.data.sets import DATA_SETS
 from tasks.parity import Parity
 from tasks.python_bytes import PythonBytes
 from tests import loopback

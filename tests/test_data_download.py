@@ -20,10 +20,11 @@ import pytest
 
 from tasks.data import download as module
 from tasks.data.cache import MissingDataError, set_folder
+from tasks.data.data_set import DataFile, DataSet
 from tasks.data.download import download
 from tasks.data.errors import DataError
 from tasks.data.fetch import fetch
-from tasks.data.sets import DATA_SETS, DataFile, DataSet
+from tasks.data.sets import DATA_SETS
 from tests import loopback
 from tests.loopback import Site, cut, drip, ranged, redirect, stall, status, whole
 
@@ -294,7 +295,7 @@ import json, sys
 from bench.data_commands import _data_sets
 sets = _data_sets()
 from tasks.data.fetch import fetch
-from tasks.data.sets import DataFile, DataSet
+from tasks.data.data_set import DataFile, DataSet
 files = tuple(DataFile(**{**f, "urls": tuple(f["urls"])}) for f in json.loads(sys.argv[1]))
 sets["a_set"] = DataSet(title="A set", source="here", licence="none", files=files)
 print(fetch("a_set"))

@@ -29,7 +29,7 @@ from tests.example_tasks import (
     within,
 )
 
-pytestmark = pytest.mark.usefixtures("own_blocks")
+pytestmark = pytest.mark.usefixtures("own_blocks", "small_data_sets")
 
 
 def test_every_task_is_tested() -> None:

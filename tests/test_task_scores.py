@@ -25,7 +25,7 @@ from tests.example_tasks import (
 
 COUNTED_ALIKE = 1e-5  # relative: float32 sums of the same terms in another order
 
-pytestmark = pytest.mark.usefixtures("own_blocks")
+pytestmark = pytest.mark.usefixtures("own_blocks", "small_data_sets")
 
 
 def test_within_tells_a_wrong_frequency() -> None:

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from tasks.data.data_set import DataFile, DataSet
 from tasks.data.errors import ChecksumError, DataError
-from tasks.data.sets import DATA_SETS, DataFile, DataSet
+from tasks.data.sets import DATA_SETS
 from tasks.data.stamp import (
     Stamp,
     Tree,

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.parse import urlsplit
 
+from tasks.data.data_set import DataFile
 from tasks.data.errors import ChecksumError, DataError
-from tasks.data.sets import DataFile
 from tasks.data.stamp import inspect
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]

@@ -7,45 +7,7 @@ on first use"). Nothing is imported but the standard library, so that `bench dat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFile:
-    """A file as it is downloaded."""
-
-    name: str
-    urls: tuple[str, ...]  # tried in turn
-    bytes: int | None
-    sha256: str | None
-    md5: str | None = None  # checked only where no sha256 is known
-    unpack: bool = False  # a tar or zip whose contents come to lie beside it
-    members: tuple[tuple[str, str], ...] = ()  # all it holds, if published: (path, md5 or sha256)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """What a task reads. A set without files lies inside `package`."""
-
-    title: str
-    source: str
-    licence: str
-    files: tuple[DataFile, ...] = ()
-    package: str = ""  # as it is imported; "python" is the running Python
-    package_path: str = ""  # the folder inside the package that holds the same files, if any does
-    citation: str = ""
-    note: str = ""
-
-    @property
-    def bytes(self) -> int | None:
-        """To download; None: not known of every file."""
-        sizes = [file.bytes for file in self.files]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
-    def can_be_downloaded(self) -> bool:
-        """Whether an address is known for every file."""
-        return bool(self.files) and all(file.urls for file in self.files)
+from tasks.data.data_set import DataFile, DataSet
 
 
 def _listed(bases: tuple[str, ...], table: str) -> tuple[DataFile, ...]:
@@ -292,6 +254,26 @@ DATA_SETS: dict[str, DataSet] = {
             _ptb("ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
         ),
         citation="Mikolov et al. 2010; Zaremba et al. 2014, https://arxiv.org/abs/1409.2329",
+    ),
+    "ptb_simple_examples": DataSet(
+        title="Penn Treebank as words, in the archive of the RNNLM toolkit",
+        source="http://www.fit.vutbr.cz/~imikolov/rnnlm/",
+        licence="LDC: research use",
+        files=(
+            DataFile(
+                name="simple-examples.tgz",
+                urls=(
+                    "https://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
+                    "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz",
+                ),
+                bytes=None,
+                sha256=None,
+                md5="30177ea32e27c525793142b6bf2c8e2d",
+                unpack=True,
+            ),
+        ),
+        citation="Mikolov et al. 2010",
+        note="the three files of the set ptb are a part of it: either will do",
     ),
     "shakespeare": DataSet(
         title="Tiny Shakespeare: 1,115,394 bytes of plays",

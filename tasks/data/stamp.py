@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from tasks.data.data_set import DataFile, DataSet
 from tasks.data.errors import ChecksumError
-from tasks.data.sets import DataFile, DataSet
 
 STAMP_NAME = ".verified.json"
 LOCK_NAME = ".lock"

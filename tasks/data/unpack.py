@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from tasks.data.data_set import DataFile
 from tasks.data.errors import DataError
-from tasks.data.sets import DataFile
 from tasks.data.stamp import LOCK_NAME, STAMP_NAME, Tally, Tree, check_digest
 
 MAX_RATIO = 20
