@@ -73,7 +73,7 @@ class Translate(Writing):
     set bible_en_es are read, else a table whose columns are separated by tabs. A hash of the source
     puts one pair in sixteen into val, and one into test, so that the same source is in one split.
     Pairs that are too long are left out, 3 % of the verses at 256 bytes. Chance is 0, nothing
-XX
+    written; to copy the English verse has a chrF of .175 and a BLEU of .003.
     """
 
     length: int = 256  # tokens of the longest source
