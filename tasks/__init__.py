@@ -1,19 +1,24 @@
 """The tasks by name. A new one is a file here and a line in the table."""
 
 from tasks.adding import Adding
+from tasks.conllu_file import ConlluFile
 from tasks.copy_memory import CopyMemory
 from tasks.cycle_navigation import CycleNavigation
 from tasks.digits import Digits
 from tasks.dyck import Dyck
 from tasks.enwik8 import Enwik8
 from tasks.even_pairs import EvenPairs
+from tasks.g2p import G2p
 from tasks.induction import Induction
 from tasks.modular_arithmetic import ModularArithmetic
 from tasks.mqar import Mqar
 from tasks.needle import Needle
+from tasks.ner import Ner
 from tasks.parity import Parity
+from tasks.pos import Pos
 from tasks.ptb import Ptb
 from tasks.python_bytes import PythonBytes
+from tasks.python_tokens import PythonTokens
 from tasks.reverse_string import ReverseString
 from tasks.selective_copy import SelectiveCopy
 from tasks.shakespeare import Shakespeare
@@ -23,25 +28,31 @@ from tasks.task import Task
 from tasks.temporal_order import TemporalOrder
 from tasks.text8 import Text8
 from tasks.text_file import TextFile
+from tasks.translate import Translate
 from tasks.wikitext2 import Wikitext2
 from tasks.wikitext103 import Wikitext103
 from tasks.word_problem import WordProblem
 
 TASKS: dict[str, type[Task]] = {
     "adding": Adding,
+    "conllu_file": ConlluFile,
     "copy_memory": CopyMemory,
     "cycle_navigation": CycleNavigation,
     "digits": Digits,
     "dyck": Dyck,
     "enwik8": Enwik8,
     "even_pairs": EvenPairs,
+    "g2p": G2p,
     "induction": Induction,
     "modular_arithmetic": ModularArithmetic,
     "mqar": Mqar,
     "needle": Needle,
+    "ner": Ner,
     "parity": Parity,
+    "pos": Pos,
     "ptb": Ptb,
     "python_bytes": PythonBytes,
+    "python_tokens": PythonTokens,
     "reverse_string": ReverseString,
     "selective_copy": SelectiveCopy,
     "shakespeare": Shakespeare,
@@ -50,6 +61,7 @@ TASKS: dict[str, type[Task]] = {
     "temporal_order": TemporalOrder,
     "text8": Text8,
     "text_file": TextFile,
+    "translate": Translate,
     "wikitext103": Wikitext103,
     "wikitext2": Wikitext2,
     "word_problem": WordProblem,

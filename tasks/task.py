@@ -5,6 +5,7 @@ B batch, T time, C channels, K outputs, S symbols of an answer.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from collections import OrderedDict
@@ -302,3 +303,11 @@ def check_indices(indices: Tensor, size: int | None) -> None:
     if low < 0 or (size is not None and high >= size):
         last = "" if size is None else f"..{size - 1}"
         raise IndexError(f"indices {low}..{high} go beyond the examples 0{last}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless a field is one of the choices."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"no {name} {value!r}{hint} choices: {', '.join(choices)}")

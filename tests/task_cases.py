@@ -2,7 +2,7 @@
 
 A module of cases may have, by the names of its tasks: EXAMPLES, LENGTHS, SOLVERS, FIRST_EXAMPLES,
 REQUIRED (fields without a default); the sets OTHER_CHANCE (answers of other examples are no blind
-guess), UNTRAINED_AT_CHANCE and WINDOWED (training windows start anywhere in one text); and
+guess), UNTRAINED_AT_CHANCE, WINDOWED (training windows start anywhere in one text) and REPEATING; and
 `write(root)` with `use(root, monkeypatch)`, which make small data sets of the true formats and have
 them read.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import cases_language, cases_memory
+from tests import cases_labelling, cases_language, cases_memory
 
-GROUPS: tuple[ModuleType, ...] = (cases_language, cases_memory)
+GROUPS: tuple[ModuleType, ...] = (cases_labelling, cases_language, cases_memory)
 
 
 def by_name(attribute: str) -> dict[str, Any]:

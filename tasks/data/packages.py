@@ -63,3 +63,13 @@ def labelled_images(content: bytes, side: int, brightest: int) -> tuple[Tensor, 
     table = np.loadtxt(io.BytesIO(gzip.decompress(content)), delimiter=",", dtype=np.float32)
     rows = torch.from_numpy(table)
     return rows[:, :-1].reshape(-1, side, side) / brightest, rows[:, -1].long()
+
+
+def need_package(distribution: str, package: str, purpose: str) -> None:
+    """Raise unless a package is installed; it is not imported.
+
+    Raises:
+        MissingPackageError: saying what needs it and what to install.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingPackageError(f"{purpose} needs {distribution}: pip install 'seqbench[data]'")

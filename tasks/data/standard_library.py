@@ -11,6 +11,7 @@ import os
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,9 +31,16 @@ SKIPPED_FOLDERS = {
 SKIPPED_PREFIXES = ("_sysconfigdata", "config-")
 
 
-@cache
-def read(task: str) -> dict[Split, Tensor]:
-    """The text of each split as uint8.
+class Piece(NamedTuple):
+    """A part of a source file."""
+
+    path: str  # of the file
+    start: int  # where the part begins in it
+    text: bytes
+
+
+def pieces(task: str) -> dict[Split, list[Piece]]:
+    """The parts of files that make the text of each split, in order.
 
     A file's split and place follow from the sha256 of its path, so that a file that comes or goes
     with a Python version moves no other, and neighbours in a folder are spread. Held-out text is
@@ -41,22 +49,40 @@ def read(task: str) -> dict[Split, Tensor]:
     Raises:
         MissingPackageError: this Python comes without its sources.
     """
-    pieces: dict[Split, list[tuple[int, bytes, bytes]]] = {split: [] for split in SPLITS}
+    found: dict[Split, list[tuple[int, bytes, Piece]]] = {split: [] for split in SPLITS}
     for path in source_files():
-        content, digest = (_root() / path).read_bytes(), hashlib.sha256(path.encode()).digest()
+        content, digest = content_of(path), hashlib.sha256(path.encode()).digest()
         split = split_of(digest)
         step = len(content) + 1 if split == "train" else PIECE_BYTES
         for number, start in enumerate(range(0, len(content), step)):
-            pieces[split].append((number, digest, content[start : start + step]))
-    if not all(pieces.values()):
+            piece = Piece(path, start, content[start : start + step])
+            found[split].append((number, digest, piece))
+    if not all(found.values()):
         raise MissingPackageError(
             f"task {task!r} needs the sources of the standard library, and {_root()} has too few: "
             "install Python with its .py files"
         )
-    texts = {split: b"".join(text for *_, text in sorted(found)) for split, found in pieces.items()}
+    return {split: [piece for *_, piece in sorted(parts)] for split, parts in found.items()}
+
+
+@cache
+def read(task: str) -> dict[Split, Tensor]:
+    """The text of each split as uint8.
+
+    Raises:
+        MissingPackageError: this Python comes without its sources.
+    """
+    texts = {
+        split: b"".join(piece.text for piece in parts) for split, parts in pieces(task).items()
+    }
     return {
         split: torch.frombuffer(bytearray(text), dtype=torch.uint8) for split, text in texts.items()
     }
+
+
+def content_of(path: str) -> bytes:
+    """The bytes of a source file."""
+    return (_root() / path).read_bytes()
 
 
 @cache
