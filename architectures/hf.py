@@ -204,7 +204,8 @@ def fault_of(model_type: str, width: int, layers: int, heads: int, config: str) 
     given = json.loads(config)
     small = heads * PROBED_HEAD
     for probed in dict.fromkeys((min(small, width), width)):
-        with torch.device("cpu"):
+        # Weights that are drawn afterwards must not depend on whether this is the first trial.
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             try:
                 made = configuration(model_type, probed, layers, heads, given)
                 model = build(model_type, made)

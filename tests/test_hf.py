@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures.body import State, UnsupportedError, state_tensors
-from architectures.hf import Hf
+from architectures.body import State, UnsupportedError, state_bytes, state_tensors
+from architectures.hf import Hf, fault_of
 from architectures.layers.hf_config import configuration
 from architectures.layers.hf_memory import Memory
 from architectures.layers.hf_probe import fault
@@ -72,8 +72,9 @@ SLOW: list[dict[str, Any]] = [
     {"model_type": "gemma2", "config": {"sliding_window": 30}},
     {"model_type": "gemma3_text", "config": {"sliding_window": 30}},
 ]
-# The library's gated delta rule sums in float32 and in another order in one piece than in steps.
-WIDER_BOUNDS = {("qwen3_next", "gradients_match_in_chunks"): 2e-3}
+# Of the decay of qwen3_next, whose gradient is 1e-5 of the others': it changes by 4e-3 of itself if
+# the inputs change by 1e-7.
+WIDER_BOUNDS = {("qwen3_next", "gradients_match_in_chunks"): 5e-2}
 
 REFUSED = {
     "ctrl": "ctrl: the rows of a batch mix",
@@ -208,6 +209,7 @@ def test_a_window_bounds_the_state() -> None:
     x = normal(2, 9, 16)
     _, (layers, _) = body(x)
     assert {layer["keys"].shape[2] for layer in layers} == {4}
+    assert state_bytes(body(normal(2, 90, 16))[1]) == state_bytes(layers)
     changed = x.clone()
     changed[:, 0] = 0.0
     one_layer = build(model_type="mistral", layers=1, config={"sliding_window": 5})
@@ -254,8 +256,10 @@ def test_the_trial_sees_what_a_model_does_wrong(kind: str, reason: str) -> None:
 
 
 def test_a_trial_leaves_the_weights_and_the_draws_alone() -> None:
-    first = build(model_type="gpt_neox")
-    again = build(model_type="gpt_neox")
+    fault_of.cache_clear()
+    first, first_draw = build(model_type="gpt_neox"), torch.rand(3)
+    again, second_draw = build(model_type="gpt_neox"), torch.rand(3)  # which is not tried again
+    assert torch.equal(first_draw, second_draw)
     for a, b in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from architectures.bidirectional import did_you_mean
 from architectures.body import UnsupportedError
-from architectures.layers.hf_sizes import CHOSEN_EXPERTS, MAX_EXPERTS, RULES, Size
+from architectures.layers.hf_sizes import CHOSEN_EXPERTS, RULES, Size
 
 # What of a model's own configuration the harness decides.
 OWN_OPTIONS = {
@@ -25,10 +25,6 @@ OWN_OPTIONS = {
 SPECIAL: dict[str, Callable[[Size], dict[str, Any]]] = {
     "bamba": lambda size: {"attn_layer_indices": [size.layers - 1] if size.layers > 1 else []},
     "deepseek_v2": lambda size: {"num_experts_per_tok": CHOSEN_EXPERTS},
-    "dots1": lambda size: {
-        "n_routed_experts": MAX_EXPERTS,
-        "num_experts_per_tok": CHOSEN_EXPERTS,
-    },
     "falcon": lambda size: {"multi_query": False},
     "gemma3n_text": lambda size: {
         "num_kv_shared_layers": 0,
@@ -65,12 +61,14 @@ SPECIAL: dict[str, Callable[[Size], dict[str, Any]]] = {
     "rwkv": lambda size: {"rescale_every": 0},
     "xlstm": lambda size: {"autocast_kernel_dtype": "float32"},
     "xmod": lambda size: {"default_language": "en_XX"},
-    "zamba": lambda size: {"attn_layer_period": 2, "attn_layer_offset": 1},
     "zamba2": lambda size: {
         "layers_block_type": (["linear_attention", "hybrid"] * size.layers)[: size.layers]
     },
 }
 """What single model types need besides."""
+
+NOISES = ("dropout", "pdrop", "jitter")
+"""The fields of what is drawn at random in training, 0 unless they are given."""
 
 KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
 """The fields that list a kind for every layer."""
@@ -156,7 +154,7 @@ def small(model_type: str, size: Size) -> dict[str, Any]:
     quiet = {
         name: 0.0
         for name, value in values.items()
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float)
+        if isinstance(value, float) and any(noise in name for noise in NOISES)
     }
     # Embeddings come from outside, so that of the vocabulary one token is left.
     tokens = {"vocab_size": 1} | {

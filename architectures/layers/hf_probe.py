@@ -29,8 +29,7 @@ def fault(model: Any, memory: Memory, width: int, max_length: int | None = None)
     length = min(LENGTH, max_length or LENGTH)
     cut = length // 2 + 1
     model.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
-        torch.manual_seed(0)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for parameter in model.parameters():
             parameter += NOISE * torch.randn(parameter.shape, generator=generator)
         x = torch.randn(N_ROWS, length, width, generator=generator)
