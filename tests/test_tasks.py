@@ -16,6 +16,7 @@ from torch import Tensor
 
 import tasks
 import tasks.task
+from bench.training.truncated import scored_answers
 from tasks import TASKS
 from tasks.adding import Adding
 from tasks.mqar import Mqar
@@ -34,9 +35,10 @@ from tasks.task import (
     Tokens,
     generator,
 )
+from tests import cases_signal
 
 FOLDER = Path(tasks.task.__file__).parent
-SHARED_FILES = {"__init__", "task", "scoring", "pixels"}
+SHARED_FILES = {"__init__", "task", "scoring", "pixels", "hourly", "recordings"}
 
 # Small enough that a slow solver reads hundreds, hard enough that nothing is trivial.
 EXAMPLES: dict[str, Task] = {
@@ -47,7 +49,10 @@ EXAMPLES: dict[str, Task] = {
     "python_bytes": TASKS["python_bytes"](length=100),
     "selective_copy": SelectiveCopy(length=43, n_data=5, vocabulary=9),
     "smnist5k": TASKS["smnist5k"](length=196),
+    **cases_signal.EXAMPLES,
 }
+REQUIRED: dict[str, dict[str, object]] = {**cases_signal.REQUIRED}
+"""Fields without a default."""
 LENGTHS: dict[str, list[int]] = {
     "adding": [2, 3, 65],
     "digits": [16, 64, 256, 1024],
@@ -56,7 +61,12 @@ LENGTHS: dict[str, list[int]] = {
     "python_bytes": [1, 63, 1000],
     "selective_copy": [33, 34, 129],
     "smnist5k": [49, 196, 784, 3136, 12544],
+    **cases_signal.LENGTHS,
 }
+LARGEST: dict[str, float] = {**cases_signal.LARGEST}
+"""Real inputs of other tasks are 3 at most: of the order of 1, as initialisations expect."""
+PERFECT: dict[str, Callable[[Tensor], Tensor]] = {**cases_signal.PERFECT}
+"""The right answers of tasks whose targets are real numbers and not these answers themselves."""
 GENERATED = [name for name, cls in TASKS.items() if issubclass(cls, GeneratedTask)]
 REAL = [name for name in TASKS if name not in GENERATED]
 COUNTED_ALIKE = 1e-5  # relative: float32 sums of the same terms in another order
@@ -85,6 +95,11 @@ def input_digests(batch: Batch) -> set[bytes]:
     return {hashlib.sha256(inputs.numpy().tobytes()).digest() for inputs in batch.inputs}
 
 
+def nothing(targets: Tensor) -> float:
+    """What stands in targets that are not scored."""
+    return UNSCORED if targets.dtype == torch.int64 else math.nan
+
+
 def n_of(task: Task, split: Split, at_most: int) -> int:
     size = task.size(split)
     return at_most if size is None else min(size, at_most)
@@ -104,6 +119,19 @@ def answers(task: Task, batch: Batch, seed: int) -> Tensor:
         hidden = hidden.mean(1)
     hidden = hidden - hidden.mean(0)  # else one class wins everywhere
     return hidden @ torch.randn(width, task.n_outputs, generator=rng)
+
+
+@pytest.fixture(scope="session")
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with small data sets of the true formats."""
+    root = tmp_path_factory.mktemp("data_sets")
+    cases_signal.write(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _small_data_sets(data_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases_signal.use(data_sets, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +184,8 @@ def test_a_task_is_a_hashable_value_and_loads_nothing_when_made(
     monkeypatch.setattr("tasks.data.packages.PackageFile.read", refuse)
     monkeypatch.setattr("tasks.data.standard_library.read", refuse)
     cls = cast("Callable[..., Task]", TASKS[name])
-    one, other = cls(), cls()
+    required = REQUIRED.get(name, {})
+    one, other = cls(**required), cls(**required)
     assert one == other
     assert hash(one) == hash(other)
     assert one.size("val") is not None
@@ -218,12 +247,17 @@ def test_splits_do_not_overlap(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_length_really_is_the_length(name: str) -> None:
     for length in LENGTHS[name]:
-        task = TASKS[name](length=length)
+        task = cast("Callable[..., Task]", TASKS[name])(length=length, **REQUIRED.get(name, {}))
         batch = take(task, "test", 3)
         assert batch.inputs.shape[:2] == (3, length)
-        assert batch.lengths is None
+        if batch.lengths is not None:
+            assert batch.lengths.shape == (3,)
+            assert batch.lengths.min() >= 1
+            assert batch.lengths.max() <= length
+            beyond = torch.arange(length) >= batch.lengths[:, None]
+            assert (batch.inputs[beyond] == 0).all()
         if task.kind == "per_step":
-            assert batch.targets.shape == (3, length)
+            assert batch.targets.shape[:2] == (3, length)
         else:
             assert batch.targets.shape[0] == 3
 
@@ -242,10 +276,13 @@ def test_inputs_and_targets_are_what_the_task_says(name: str, split: Split) -> N
         assert batch.inputs.dtype == torch.float32
         assert batch.inputs.shape[2:] == (task.inputs.channels,)
         assert batch.inputs.isfinite().all()
-        assert batch.inputs.abs().max() <= 3  # of the order of 1, as initialisations expect
+        assert batch.inputs.abs().max() <= LARGEST.get(name, 3)
+        assert 0.05 < batch.inputs.square().mean().sqrt() < 3
     if batch.targets.dtype == torch.float32:
-        assert task.kind == "per_sequence"
-        assert batch.targets.shape == (len(batch), task.n_outputs)
+        per_step = (task.length,) if task.kind == "per_step" else ()
+        assert batch.targets.shape == (len(batch), *per_step, task.n_outputs)
+        assert not batch.targets.isinf().any()
+        assert not batch.targets.isnan().all()
     else:
         assert batch.targets.dtype == torch.int64
         scored = batch.targets[batch.targets != UNSCORED]
@@ -443,7 +480,7 @@ def test_selective_copy_strews_the_data_evenly() -> None:
 # Chance
 
 
-@pytest.mark.parametrize("name", [*GENERATED, "digits", "smnist5k"])
+@pytest.mark.parametrize("name", [*GENERATED, "digits", "smnist5k", *cases_signal.BALANCED])
 def test_answers_of_other_examples_score_at_chance(name: str) -> None:
     """Blind guessing with the right distribution of answers."""
     task = EXAMPLES[name]
@@ -464,10 +501,12 @@ def test_answers_of_other_examples_score_at_chance(name: str) -> None:
     assert within((right / count).item(), p, math.sqrt(p * (1 - p) / count.item()))
 
 
-@pytest.mark.parametrize("name", ["parity", "selective_copy", "digits", "smnist5k"])
+@pytest.mark.parametrize(
+    "name", ["parity", "selective_copy", "digits", "smnist5k", *cases_signal.BALANCED]
+)
 def test_untrained_networks_score_at_chance(name: str) -> None:
     task = EXAMPLES[name]
-    batch = take(task, "test", 256)
+    batch = take(task, "test", n_of(task, "test", 256))
     scores = []
     for seed in range(16):
         right, count = task.score(answers(task, batch, seed), batch.targets)["accuracy"]
@@ -493,8 +532,8 @@ def test_metrics_of_64_equal_those_of_32_and_32_with_different_masks(name: str) 
     task = EXAMPLES[name]
     batch = take(task, "test", 64)
     targets = batch.targets.clone()
-    if targets.dtype == torch.int64 and task.kind == "per_step":
-        targets[:32, : task.length - 2] = UNSCORED
+    if task.kind == "per_step":
+        targets[:32, : task.length - 2] = nothing(targets)
     outputs = answers(task, batch, 0)
     halves = [task.score(outputs[part], targets[part]) for part in (slice(32), slice(32, 64))]
     whole = task.score(outputs, targets)
@@ -516,9 +555,10 @@ def test_unscored_positions_change_nothing(name: str) -> None:
     task = EXAMPLES[name]
     batch = take(task, "test", 8)
     targets = batch.targets.clone()
-    targets[:, ::3] = UNSCORED
+    targets[:, ::3] = nothing(targets)
+    unscored = targets == UNSCORED if targets.dtype == torch.int64 else targets.isnan().all(-1)
     outputs = answers(task, batch, 0)
-    other = torch.where((targets == UNSCORED)[..., None], 100 * torch.randn_like(outputs), outputs)
+    other = torch.where(unscored[..., None], 100 * torch.randn_like(outputs), outputs)
     assert not torch.equal(outputs, other)
     before, after = task.score(outputs, targets), task.score(other, targets)
     assert {k: v.sum.item() for k, v in before.items()} == {
@@ -527,10 +567,10 @@ def test_unscored_positions_change_nothing(name: str) -> None:
     other.requires_grad_()
     loss, count = task.loss(other, targets)
     assert loss.item() == task.loss(outputs, targets).sum.item()
-    assert count.item() == (targets != UNSCORED).sum().item()
+    assert count.item() == scored_answers(Batch(batch.inputs, targets)).item()
     (gradient,) = torch.autograd.grad(loss, other)
-    assert (gradient[targets == UNSCORED] == 0).all()
-    assert (gradient[targets != UNSCORED] != 0).any()
+    assert (gradient[unscored] == 0).all()
+    assert (gradient[~unscored] != 0).any()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -549,7 +589,7 @@ def test_right_answers_score_best(name: str) -> None:
     task = EXAMPLES[name]
     batch = take(task, "test", 16)
     if batch.targets.dtype == torch.float32:
-        perfect, best = batch.targets, 0.0
+        perfect, best = PERFECT.get(name, torch.clone)(batch.targets), 0.0
     else:
         labels = batch.targets.clamp(min=0)
         perfect = 100 * torch.nn.functional.one_hot(labels, task.n_outputs).float()
