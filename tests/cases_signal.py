@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ from tasks.data.hourly import ETT_COLUMNS
 from tasks.speech_commands import WORDS
 from tasks.task import Task
 
+TrueFiles: TypeAlias = Callable[..., Path]
+"""The fixture `true_files`."""
 OWN_ROWS = "rows.csv"
 """Sequences of one's own, in the folder in which tests run."""
 REQUIRED: dict[str, dict[str, object]] = {"csv_classification": {"path": OWN_ROWS}}
@@ -88,7 +91,7 @@ PERFECT: dict[str, Callable[[Tensor], Tensor]] = {
 def idx(values: npt.NDArray[np.uint8]) -> bytes:
     """An idx file of bytes, gzipped."""
     header = struct.pack(f">{1 + values.ndim}I", 0x0800 + values.ndim, *values.shape)
-    return gzip.compress(header + values.tobytes(), compresslevel=1)
+    return gzip.compress(header + values.tobytes(), compresslevel=1, mtime=0)
 
 
 def wav(samples: npt.NDArray[np.int16], rate: int, channels: int = 1) -> bytes:

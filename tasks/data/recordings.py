@@ -5,6 +5,7 @@ Origins and licences: tasks/data/sets.py (`fsdd`, `speech_commands`).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import wave
 from functools import cache
@@ -18,7 +19,7 @@ from torch import Tensor
 from tasks.data.errors import DataError
 from tasks.task import SPLITS, Split
 
-FSDD_NAME = re.compile(r"([0-9])_([a-z]+)_([0-9]+)\.wav")
+FSDD_NAME = re.compile(r"([0-9])_[a-z]+_([0-9]+)\.wav")
 
 
 class Listing(NamedTuple):
@@ -33,28 +34,21 @@ def list_fsdd(folder: Path) -> dict[Split, Listing]:
     """The recordings <digit>_<speaker>_<index>.wav of a folder, by the published rule.
 
     Index 0 to 4 of each digit and speaker is test, what comes after is train (README of the
-    repository); of that, 5 to 9 are val here. Within a split, the order is that of index, digit
-    and speaker, so that neighbours are of all classes.
+    repository); of that, 5 to 9 are val here. The order is that of a hash of the name, so that any
+    run of neighbours holds all digits.
 
     Raises:
         DataError: a file has another name, or a split would be empty.
     """
-    found: dict[Split, list[tuple[int, int, str]]] = {split: [] for split in SPLITS}
+    rows: dict[Split, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     for path in folder.glob("*.wav"):
         match = FSDD_NAME.fullmatch(path.name)
         if match is None:
             raise DataError(f"{path} is not named <digit>_<speaker>_<index>.wav")
-        digit, index = int(match[1]), int(match[3])
+        index = int(match[2])
         split: Split = "test" if index < 5 else "val" if index < 10 else "train"
-        found[split].append((index, digit, match[2]))
-    return {
-        split: _listing(
-            folder,
-            split,
-            [(f"{digit}_{name}_{index}.wav", digit) for index, digit, name in sorted(rows)],
-        )
-        for split, rows in found.items()
-    }
+        rows[split].append((path.name, int(match[1])))
+    return {split: _listing(folder, split, found) for split, found in rows.items()}
 
 
 @cache
@@ -63,7 +57,7 @@ def list_speech_commands(folder: Path, words: tuple[str, ...]) -> dict[Split, Li
 
     `validation_list.txt` and `testing_list.txt` name the files of val and test, all others are
     train; they hold whole speakers. The label is the word's place in `words`. The order is that of
-    the file names, which begin with a hash of the speaker.
+    a hash of the path, as above.
 
     Raises:
         DataError: a word has no folder, or a list names a file that is not there.
@@ -87,16 +81,13 @@ def list_speech_commands(folder: Path, words: tuple[str, ...]) -> dict[Split, Li
             listed.discard(path)
         if listed:
             raise DataError(f"{folder}: {min(listed)} is held out by a list, but is not there")
-    # By the file first: by the word, neighbours would be of one class.
-    return {
-        split: _listing(folder, split, sorted(found, key=lambda row: row[0].split("/")[::-1]))
-        for split, found in rows.items()
-    }
+    return {split: _listing(folder, split, found) for split, found in rows.items()}
 
 
 def _listing(folder: Path, split: Split, rows: list[tuple[str, int]]) -> Listing:
     if not rows:
         raise DataError(f"{folder} has no recordings of {split}")
+    rows = sorted(rows, key=lambda row: hashlib.sha256(row[0].encode()).digest())
     return Listing(
         tuple(folder / name for name, _ in rows), torch.tensor([label for _, label in rows])
     )
