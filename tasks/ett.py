@@ -15,8 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tasks.data import hourly
-from tasks.data.folders import folder_of
-from tasks.data.sets import DATA_SETS
+from tasks.data.folders import fingerprint_of, folder_of
 from tasks.hourly import Hourly
 from tasks.task import Split
 
@@ -57,4 +56,4 @@ class Ett(Hourly):
 
     def fingerprint(self) -> str:
         """A hash of the file's checksum."""
-        return DATA_SETS["ett"].fingerprint
+        return fingerprint_of("ett")

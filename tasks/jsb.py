@@ -20,8 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.data import jsb
-from tasks.data.folders import folder_of
-from tasks.data.sets import DATA_SETS
+from tasks.data.folders import fingerprint_of, folder_of
 from tasks.task import Batch, Count, Kind, Metric, Reals, Split, Task, check_indices
 
 Resolution: TypeAlias = Literal["quarter", "16th"]
@@ -112,7 +111,7 @@ class Jsb(Task):
 
     def fingerprint(self) -> str:
         """A hash of the files' checksums."""
-        return DATA_SETS["jsb"].fingerprint
+        return fingerprint_of("jsb")
 
     def _pieces(self, split: Split) -> jsb.Pieces:
         return jsb.read(folder_of("jsb") / f"jsb-chorales-{self.resolution}.json")[split]

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from tasks.data import idx
 from tasks.data.errors import DataError
-from tasks.data.folders import folder_of
-from tasks.data.sets import DATA_SETS
+from tasks.data.folders import fingerprint_of, folder_of
 from tasks.pixels import Pixels, resample
 from tasks.task import Batch, Split, check_indices, check_integer
 
@@ -66,7 +65,7 @@ class Smnist(Pixels):
 
     def fingerprint(self) -> str:
         """A hash of the files' checksums."""
-        return DATA_SETS["mnist"].fingerprint
+        return fingerprint_of("mnist")
 
 
 def _read(name: str, n_images: int) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tasks.data.folders import folder_of
+from tasks.data.folders import fingerprint_of, folder_of
 from tasks.data.recordings import Listing, list_speech_commands
-from tasks.data.sets import DATA_SETS
 from tasks.recordings import Recordings
 from tasks.task import Split
 
@@ -55,4 +54,4 @@ class SpeechCommands(Recordings):
 
     def fingerprint(self) -> str:
         """A hash of the archive's checksum."""
-        return DATA_SETS["speech_commands"].fingerprint
+        return fingerprint_of("speech_commands")

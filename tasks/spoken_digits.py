@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tasks.data.errors import DataError
-from tasks.data.folders import folder_of
+from tasks.data.folders import fingerprint_of, folder_of
 from tasks.data.recordings import Listing, list_fsdd
-from tasks.data.sets import DATA_SETS
 from tasks.recordings import Recordings
 from tasks.task import Split
 
@@ -45,4 +44,4 @@ class SpokenDigits(Recordings):
 
     def fingerprint(self) -> str:
         """A hash of the archive's checksum."""
-        return DATA_SETS["fsdd"].fingerprint
+        return fingerprint_of("fsdd")

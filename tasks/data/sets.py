@@ -7,7 +7,6 @@ on first use"). Nothing is imported but the standard library, so that `bench dat
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 
@@ -42,20 +41,6 @@ class DataSet:
         """To download; None: not known of every file."""
         sizes = [file.bytes for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
-    def fingerprint(self) -> str:
-        """One hash of the checksums of all files: of the data, once the files are verified.
-
-        Raises:
-            ValueError: a file has no published sha256.
-        """
-        lines = []
-        for file in self.files:
-            if file.sha256 is None:
-                raise ValueError(f"the sha256 of {file.name} is not known")
-            lines.append(f"{file.name} {file.sha256}\n")
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def can_be_downloaded(self) -> bool:
