@@ -31,9 +31,23 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Count:
 
 
 def squared_error(outputs: Tensor, values: Tensor) -> Count:
-    """Squared differences of outputs (B, K) and values (B, K)."""
-    squares = (outputs.float() - values).square()
-    return Count(squares.sum(), torch.tensor(float(squares.numel()), device=squares.device))
+    """Squared differences of outputs (..., K) and values (..., K), over values that are not nan."""
+    return Count(_differences(outputs, values).square().sum(), _n_scored(values))
+
+
+def absolute_error(outputs: Tensor, values: Tensor) -> Count:
+    """Absolute differences of outputs (..., K) and values (..., K), over values not nan."""
+    return Count(_differences(outputs, values).abs().sum(), _n_scored(values))
+
+
+def _differences(outputs: Tensor, values: Tensor) -> Tensor:
+    """Outputs less values; 0, and without gradient, where the value is nan."""
+    known = ~values.isnan()
+    return torch.where(known, outputs.float() - values.nan_to_num(), values.new_zeros(()))
+
+
+def _n_scored(values: Tensor) -> Tensor:
+    return (~values.isnan()).sum().float()
 
 
 def perplexity(sums: Sequence[float], count: float) -> float:
@@ -86,6 +100,27 @@ class Regression(Task):
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
         """Squared error."""
         return {"mse": squared_error(outputs, targets)}
+
+
+class Forecast(Task):
+    """Predicts real numbers at every step (B, T, K): trained by the squared error, scored by it and
+    by the absolute error, over the values that are not nan. Values are standardised: the errors
+    are counted in (squared) standard deviations of the training values.
+    """
+
+    kind: ClassVar[Kind] = "per_step"
+    causal_only: ClassVar[bool] = True
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Count:
+        """Squared error."""
+        return squared_error(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Count]:
+        """Squared and absolute error."""
+        return {
+            "mse": squared_error(outputs, targets),
+            "mae": absolute_error(outputs, targets),
+        }
 
 
 class ByteModelling(Task):

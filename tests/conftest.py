@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 # operation of a tiny tensor are far slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+
+TEST_DATA = "SEQBENCH_TEST_DATA"
+"""The variable that names a folder with published files, for tests that need the true ones."""
 
 
 @pytest.fixture
@@ -42,6 +47,27 @@ def small_data_sets(data_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests import task_cases
 
     task_cases.use(data_sets, monkeypatch)
+
+
+@pytest.fixture
+def small(data_sets: Path, small_data_sets: None) -> Path:
+    """The folder of those small data sets."""
+    return data_sets
+
+
+@pytest.fixture
+def true_files(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """The folder of a set of published files, from which the named tasks then read."""
+
+    def use(name: str, *modules: str) -> Path:
+        given = os.environ.get(TEST_DATA)
+        if not given or not (Path(given) / name).is_dir():
+            pytest.skip(f"{TEST_DATA} names no folder with {name}")
+        for module in modules:
+            monkeypatch.setattr(f"tasks.{module}.folder_of", lambda _: Path(given) / name)
+        return Path(given) / name
+
+    return use
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tasks.mqar import Mqar
 from tasks.parity import Parity
 from tasks.selective_copy import SelectiveCopy
 from tasks.task import (
+    UNSCORED,
     Batch,
     GeneratedTask,
     MissingPackageError,
@@ -52,6 +55,10 @@ LENGTHS: dict[str, list[int]] = {
 }
 REQUIRED: dict[str, dict[str, Any]] = task_cases.by_name("REQUIRED")
 """Fields without a default."""
+LARGEST: dict[str, float] = task_cases.by_name("LARGEST")
+"""Real inputs of other tasks are 3 at most: of the order of 1, as initialisations expect."""
+PERFECT: dict[str, Callable[[Tensor], Tensor]] = task_cases.by_name("PERFECT")
+"""The right answers of tasks whose targets are real numbers and not these answers themselves."""
 GENERATED = [name for name, cls in TASKS.items() if issubclass(cls, GeneratedTask)]
 REAL = [name for name in TASKS if name not in GENERATED]
 STANDARD_ERRORS = 3.0
@@ -77,6 +84,11 @@ def rows(batch: Batch) -> list[bytes]:
 
 def input_digests(batch: Batch) -> set[bytes]:
     return {hashlib.sha256(inputs.numpy().tobytes()).digest() for inputs in batch.inputs}
+
+
+def nothing(targets: Tensor) -> float:
+    """What stands in targets that are not scored."""
+    return UNSCORED if targets.dtype == torch.int64 else math.nan
 
 
 def n_of(task: Task, split: Split, at_most: int) -> int:

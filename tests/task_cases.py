@@ -1,10 +1,13 @@
 """The cases of all groups of tasks together, for the laws that are tried on every task.
 
-A module of cases may have, by the names of its tasks: EXAMPLES, LENGTHS, SOLVERS, FIRST_EXAMPLES,
-REQUIRED (fields without a default); the sets OTHER_CHANCE (answers of other examples are no blind
-guess), UNTRAINED_AT_CHANCE, WINDOWED (training windows start anywhere in one text) and REPEATING; and
-`write(root)` with `use(root, monkeypatch)`, which make small data sets of the true formats and have
-them read.
+A module of cases may have these, by the names of its tasks:
+
+- dicts: EXAMPLES, LENGTHS, SOLVERS, FIRST_EXAMPLES, REQUIRED (fields without a default), LARGEST
+  (real inputs above 3), PERFECT (right answers, where targets are not these answers themselves);
+- sets: UNTRAINED_AT_CHANCE; BALANCED (answers of other examples are a blind guess; of generated
+  tasks all but OTHER_CHANCE); WINDOWED (training windows start anywhere in one text); REPEATING;
+- `write(root)` and `use(root, monkeypatch)`, which make small data sets of the true formats and
+  have them read.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests import cases_labelling, cases_language, cases_memory
+from tests import cases_labelling, cases_language, cases_memory, cases_signal
 
-GROUPS: tuple[ModuleType, ...] = (cases_labelling, cases_language, cases_memory)
+GROUPS: tuple[ModuleType, ...] = (cases_labelling, cases_language, cases_memory, cases_signal)
 
 
 def by_name(attribute: str) -> dict[str, Any]:

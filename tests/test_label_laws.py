@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from bench.training.execute import execute
 from tasks.data.token_classes import CLASSES
 from tasks.scoring import Writing
 from tasks.task import UNSCORED, Batch, Split, Task, Tokens, generator
-from tests.cases_labelling import EXAMPLES, Known, use_data_sets, write_data_sets
+from tests.cases_labelling import EXAMPLES
 
 LABELLING = [name for name, task in EXAMPLES.items() if task.kind == "per_step"]
 WRITING = [name for name, task in EXAMPLES.items() if task.kind == "seq2seq"]
@@ -22,15 +21,7 @@ STANDARD_ERRORS = 3.0
 COUNTED_ALIKE = 1e-5  # relative: float32 sums of the same terms in another order
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Known]:
-    folder = tmp_path_factory.mktemp("data")
-    return folder, write_data_sets(folder)
-
-
-@pytest.fixture(autouse=True)
-def _used(data: tuple[Path, Known], monkeypatch: pytest.MonkeyPatch) -> None:
-    use_data_sets(monkeypatch, data[0])
+pytestmark = pytest.mark.usefixtures("small_data_sets")
 
 
 def take(task: Task, split: Split, n: int) -> Batch:

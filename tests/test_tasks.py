@@ -26,6 +26,7 @@ from tests.example_tasks import (
     EXAMPLES,
     FOLDER,
     GENERATED,
+    LARGEST,
     LENGTHS,
     REAL,
     REQUIRED,
@@ -38,6 +39,7 @@ from tests.example_tasks import (
 REPEATING = task_cases.names("REPEATING")
 WINDOWED = task_cases.names("WINDOWED")
 SHARED_FILES = {"__init__", "task", "scoring", "pixels", "languages", "language", "word_labelling"}
+SHARED_FILES |= {"hourly", "recordings"}
 
 pytestmark = pytest.mark.usefixtures("own_blocks", "small_data_sets")
 
@@ -145,10 +147,14 @@ def test_length_really_is_the_length(name: str) -> None:
         task = cast("Callable[..., Task]", TASKS[name])(length=length, **REQUIRED.get(name, {}))
         batch = take(task, "test", 3)
         assert batch.inputs.shape[:2] == (3, length)
-        assert batch.lengths is None or 1 <= int(batch.lengths.min()) <= length
-        assert batch.lengths is None or int(batch.lengths.max()) <= length
+        if batch.lengths is not None:
+            assert batch.lengths.shape == (3,)
+            assert batch.lengths.min() >= 1
+            assert batch.lengths.max() <= length
+            beyond = torch.arange(length) >= batch.lengths[:, None]
+            assert (batch.inputs[beyond] == 0).all()
         if task.kind == "per_step":
-            assert batch.targets.shape == (3, length)
+            assert batch.targets.shape[:2] == (3, length)
         else:
             assert batch.targets.shape[0] == 3
 
@@ -167,10 +173,13 @@ def test_inputs_and_targets_are_what_the_task_says(name: str, split: Split) -> N
         assert batch.inputs.dtype == torch.float32
         assert batch.inputs.shape[2:] == (task.inputs.channels,)
         assert batch.inputs.isfinite().all()
-        assert batch.inputs.abs().max() <= 3  # of the order of 1, as initialisations expect
+        assert batch.inputs.abs().max() <= LARGEST.get(name, 3)
+        assert 0.05 < batch.inputs.square().mean().sqrt() < 3
     if batch.targets.dtype == torch.float32:
-        assert task.kind == "per_sequence"
-        assert batch.targets.shape == (len(batch), task.n_outputs)
+        per_step = (task.length,) if task.kind == "per_step" else ()
+        assert batch.targets.shape == (len(batch), *per_step, task.n_outputs)
+        assert not batch.targets.isinf().any()
+        assert not batch.targets.isnan().all()
     else:
         assert batch.targets.dtype == torch.int64
         scored = batch.targets[batch.targets != UNSCORED]

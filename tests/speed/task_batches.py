@@ -20,7 +20,7 @@ from tasks.data.errors import DataError
 from tasks.task import MissingPackageError, Task
 
 BATCH = 32
-LENGTHS = {"smnist5k": 196, "g2p": 20}
+LENGTHS = {"psmnist": 196, "smnist": 196, "smnist5k": 196, "g2p": 20}
 WANTED_PER_S = 50
 ROUNDS = 5
 ROUND_S = 0.3
@@ -50,7 +50,7 @@ def main() -> None:
         started = time.perf_counter()
         try:
             task.examples("train", 0, torch.arange(BATCH))
-        except (MissingPackageError, DataError) as error:
+        except (MissingPackageError, DataError, TypeError) as error:
             print(f"{name:16} skipped: {error}")
             continue
         if name == "python_tokens":
