@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -74,16 +76,33 @@ def make_task(choice: Choice, length: int) -> Task:
         raise UserError(f"task {choice} at length {length}: {error}") from None
 
 
-def check(runs: list[Run]) -> None:
-    """Refuse what could not be built, before anything runs.
+def data_sets(runs: Iterable[Run]) -> tuple[str, ...]:
+    """The names of the data sets that runs read, in alphabetical order.
 
     Raises:
-        UserError: naming the first architecture, task, option or length that does not exist.
+        UserError: an unknown task or option.
+    """
+    asked = dict.fromkeys((_Frozen(run.task), run.length) for run in runs)
+    made = (make_task(task.choice, length) for task, length in asked)
+    return tuple(sorted({name for task in made for name in task.data_sets}))
+
+
+def check(runs: list[Run], study: Path | None = None) -> None:
+    """Refuse what could not be built, before anything runs.
+
+    Args:
+        runs: all that will run.
+        study: where they are described; named in the command that brings missing data.
+
+    Raises:
+        UserError: naming the first architecture, task, option or length that does not exist, or
+            all data sets that are not on this machine.
     """
     import torch
 
     from tasks.task import GeneratedTask
 
+    _check_data(data_sets(runs), study)
     asked = ((_Frozen(run.task), (run.length, *run.test_lengths)) for run in runs)
     for task, (length, *others) in dict.fromkeys(asked):
         for other in others:
@@ -105,6 +124,21 @@ def check(runs: list[Run]) -> None:
             except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
                 first = str(error).partition("\n")[0]
                 raise UserError(f"architecture {choice.choice} at width {probe}: {first}") from None
+
+
+def _check_data(names: tuple[str, ...], study: Path | None) -> None:
+    """Refuse if data that has to be downloaded is missing; readers tell of missing packages."""
+    from tasks.data.cache import find, missing, size_text, status
+
+    absent = [name for name in names if find(name).files and status(name) == "no"]
+    if not absent:
+        return
+    if study is None or not all(find(name).can_be_downloaded for name in absent):
+        raise UserError("; ".join(str(missing(name)) for name in absent))
+    sizes = ", ".join(f"{name} ({size_text(find(name).bytes)})" for name in absent)
+    raise UserError(
+        f"not on this machine: {sizes}; run `bench data fetch --study {shlex.quote(str(study))}`"
+    )
 
 
 def _probe_width(choice: Choice) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.data_commands import app as data_app
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(data_app, name="data")
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 
@@ -300,7 +303,7 @@ def _check(study: Path | None, runs: list[Run]) -> None:
     from bench.catalogue import check
 
     try:
-        check(runs)
+        check(runs, study)
     except UserError as error:
         raise UserError(str(error) if study is None else f"{study}: {error}") from None
 

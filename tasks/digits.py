@@ -19,6 +19,7 @@ class Digits(Pixels):
     360 val and 360 test: not to be compared with published numbers. Chance is 0.1.
     """
 
+    data_sets: ClassVar[tuple[str, ...]] = ("sklearn_digits",)
     sides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
     mean: ClassVar[float] = 0.3053
     deviation: ClassVar[float] = 0.3761

@@ -31,6 +31,7 @@ class PythonBytes(ByteModelling):
 
     kind: ClassVar[Kind] = "per_step"
     causal_only: ClassVar[bool] = True
+    data_sets: ClassVar[tuple[str, ...]] = ("standard_library",)
 
     length: int = 256  # bytes
     n_eval_bytes: int = 65536  # scored bytes of val, and of test; at least the length

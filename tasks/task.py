@@ -128,6 +128,14 @@ class Task:
         check_integer("length", self.length, at_least=1)
 
     @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that are read, by their names in tasks/data/sets.py.
+
+        Subclasses that always read the same write `data_sets: ClassVar[tuple[str, ...]] = (...)`.
+        """
+        return ()
+
+    @property
     def inputs(self) -> Tokens | Reals:
         """What a token is."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ from bench.training.budget import width_of
 from bench.training.fit import fit
 from bench.training.model import SequenceModel, count_parameters, make_model
 from bench.training.module import DivergedError
+from tasks.data.errors import DataError
 from tasks.task import Batch, MissingPackageError, Task, Tokens
 
 LOG_LINES = 30
@@ -192,7 +193,7 @@ def diagnose(error: BaseException) -> tuple[Status, str]:
             return "unsupported", str(error)
         case DivergedError():
             return "diverged", str(error)
-        case MissingPackageError() | UserError():
+        case MissingPackageError() | DataError() | UserError():
             return "failed", str(error)
         case MemoryError() | torch.OutOfMemoryError():
             return "oom", reason
