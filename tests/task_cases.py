@@ -18,9 +18,15 @@ from typing import Any
 
 import pytest
 
-from tests import cases_labelling, cases_language, cases_memory, cases_signal
+from tests import cases_labelling, cases_language, cases_lra, cases_memory, cases_signal
 
-GROUPS: tuple[ModuleType, ...] = (cases_labelling, cases_language, cases_memory, cases_signal)
+GROUPS: tuple[ModuleType, ...] = (
+    cases_labelling,
+    cases_language,
+    cases_lra,
+    cases_memory,
+    cases_signal,
+)
 
 
 def by_name(attribute: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Images that tasks draw themselves."""
