@@ -134,3 +134,11 @@ def test_quoted_cells_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     task = CsvClassification(path=str(file), length=1)
     assert labelled_csv.read(labelled_csv.Version(str(file), 0, 0)).classes == ("a, b", "c")
     assert [task.size(split) for split in SPLITS] == [2, 2, 2]
+
+
+def test_a_file_first_read_while_models_are_sized_is_read(small: Path) -> None:
+    labelled_csv.read.cache_clear()
+    task = CsvClassification(path=cases_signal.OWN_ROWS, length=3)
+    with torch.device("meta"):
+        assert task.n_outputs == 3
+    assert task.examples("val", 0, torch.arange(2)).inputs.isfinite().all()

@@ -73,9 +73,10 @@ def read(version: Version) -> Table:
     place = {name: number for number, name in enumerate(classes)}
     return Table(
         classes,
-        torch.tensor([place[label] for label in labels]),
+        # By numpy: models are sized on the meta device, where torch.tensor would keep nothing.
+        torch.from_numpy(np.array([place[label] for label in labels])),
         torch.from_numpy(values),
-        torch.tensor([len(sequence) for sequence in sequences]),
+        torch.from_numpy(np.array([len(sequence) for sequence in sequences])),
         hashlib.sha256(content).hexdigest(),
     )
 
