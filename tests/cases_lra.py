@@ -29,6 +29,10 @@ EXAMPLES: dict[str, Task] = {
     "retrieval": Retrieval(length=31),
     "text": Text(length=31),
 }
+REPEATING = {"docstring_pairs"}
+"""A docstring that says the same of two functions."""
+OTHER_CHANCE = {"listops"}
+"""Chance is that of the commonest value, not of a guess with the values' frequencies."""
 LENGTHS: dict[str, list[int]] = {
     "docstring_pairs": [1, 63, 512],
     "image": [64, 256, 1024],

@@ -100,13 +100,14 @@ def answers(task: Task, batch: Batch, seed: int) -> Tensor:
     """What an untrained network of seeded weights makes of a batch, as the task's kind has it."""
     rng, width = generator("untrained", seed), 16
     if isinstance(task.inputs, Tokens):
-        x = torch.randn(task.inputs.vocabulary, width, generator=rng)[batch.inputs]
+        symbols = batch.inputs.flatten(1)  # (B, T), of a pair (B, 2T)
+        x = torch.randn(task.inputs.vocabulary, width, generator=rng)[symbols]
     else:
         weights = torch.randn(task.length, task.inputs.channels, width, generator=rng)
         x = torch.einsum("btc,tcd->btd", batch.inputs, weights)
-    past = x.cumsum(1) / torch.arange(1, task.length + 1)[:, None].sqrt()  # (B, T, width)
+    past = x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None].sqrt()  # (B, T, width)
     hidden = torch.tanh(x + past)
-    if task.kind == "per_sequence":
+    if task.kind in ("per_sequence", "pair"):
         hidden = hidden.mean(1)
     if task.kind == "seq2seq":
         places = torch.randn(batch.targets.shape[1], width, generator=rng)
