@@ -26,7 +26,8 @@ Reals: TypeAlias = NDArray[np.float64]
 PLUS, MINUS, TIMES, OPEN, CLOSE = range(5)
 """Symbols after the M digits."""
 SETTLED = 1000
-"""Tokens from which on the law of the values is taken to change no more."""
+"""Tokens from which on the chance is taken to grow no more: with brackets it is .320 at 1,000 and
+1/3 in the limit, without them it settles much sooner."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from tasks.needle import ASKED, NEEDLE, Needle
 from tasks.parity import Parity
 from tasks.stack_manipulation import StackManipulation
 from tasks.task import SPLITS, UNSCORED, Batch, Count, Task
-from tasks.temporal_order import WINDOWS, TemporalOrder
+from tasks.temporal_order import TemporalOrder
 from tasks.word_problem import GROUPS, WordProblem, multiplication_table
 from tests import cases_memory
 
@@ -297,7 +297,7 @@ def test_blanks_and_then_a_guess_have_the_published_cross_entropy() -> None:
 
 
 def test_marks_stand_in_their_tenths_and_all_alike() -> None:
-    for n_marks, windows in WINDOWS.items():
+    for n_marks, windows in ((2, (1, 5)), (3, (1, 3, 6))):
         inputs = take(TemporalOrder(length=53, n_marks=n_marks, n_test=N)).inputs
         assert ((inputs < 2).sum(1) == n_marks).all()
         places = (inputs < 2).nonzero()[:, 1].view(N, n_marks)
