@@ -178,6 +178,7 @@ def test_broken_files_of_words_are_named(tmp_path: Path, content: bytes, message
 def test_a_text_is_numbered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = word_files(tmp_path / "in", PETS)
     first = words.read_words(files, "pets", None)
+    assert words.read_words(files, "pets", 260).n_symbols == 260  # other settings
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("numbered again")
@@ -191,7 +192,6 @@ def test_a_text_is_numbered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         files["val"].write_text(" another \n")  # other content
         with pytest.raises(AssertionError, match="numbered again"):
             words.read_words(files, "pets", None)
-    assert words.read_words(files, "pets", 260).n_symbols == 260  # other settings
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
