@@ -36,7 +36,7 @@ from tasks.task import (
 )
 
 FOLDER = Path(tasks.task.__file__).parent
-SHARED_FILES = {"__init__", "task", "scoring", "pixels"}
+SHARED_FILES = {"__init__", "task", "scoring", "pixels", "word_labelling"}
 
 # Small enough that a slow solver reads hundreds, hard enough that nothing is trivial.
 EXAMPLES: dict[str, Task] = {

