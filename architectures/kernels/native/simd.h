@@ -24,6 +24,15 @@ typedef int32_t ivec __attribute__((vector_size(VECTOR_BYTES)));
 #define EXPORT __attribute__((visibility("default")))
 #define LOG2_E 1.44269504088896340736f
 
+/* Make the compiler hold a vector in a register from here on. */
+#if defined(__x86_64__)
+#define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define KEEP_IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define KEEP_IN_REGISTER(v)
+#endif
+
 INLINE vec splat(float x) { return x - (vec){0}; }
 
 INLINE vec load(const float *from) {
