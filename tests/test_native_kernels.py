@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from architectures.kernels import causal_convolution as convolution
 from architectures.kernels import linear_scan as linear
 from architectures.kernels import recurrence
 from architectures.kernels import selective_scan as selective
@@ -186,6 +187,24 @@ def test_wkv4_begins_at_nothing_and_does_not_overflow() -> None:
         assert library.relative_error([y, *final], exact) < (SINGLE if keys is k else 2e-3)
 
 
+@pytest.mark.parametrize("taps", [1, 2, 4, 16, 17])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_causal_convolution_equals_the_reference(width: int, taps: int) -> None:
+    convolution.native.KERNEL.ran.clear()
+    for length in LENGTHS:
+        x, state = normal(3, length, width, seed=1), normal(3, taps - 1, width, seed=2)
+        inputs = [x, normal(width, taps, seed=3), normal(width, seed=4), state]
+        if taps == 1:  # of an empty state there is no gradient to compare
+            inputs = inputs[:3]
+        found = error(
+            lambda *x: [convolution.causal_convolution(*x)[0]],
+            lambda *x: [convolution.causal_convolution(*x)[0]],
+            inputs,
+        )
+        assert found < SINGLE
+    assert bool(convolution.native.KERNEL.ran) == (taps <= convolution.native.MAX_TAPS)
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("width", [1, 5, 13, 16, 40])
 def test_gru_equals_the_loop(width: int, n_rows: int) -> None:
@@ -283,6 +302,11 @@ OPERATIONS = {
         recurrence.native.KERNEL,
         lambda *x: recurrence.rnn_recurrence(*x, relu=False),
         lambda: rnn_inputs(35, 13),
+    ),
+    "causal_convolution": (
+        convolution.native.KERNEL,
+        lambda *x: convolution.causal_convolution(*x)[0],
+        lambda: [normal(3, 35, 13), normal(13, 4, seed=1), normal(13, seed=2), normal(3, 3, 13)],
     ),
     "wkv4": (wkv.native.KERNEL, lambda *x: wkv4(*x)[:4], lambda: wkv_inputs(35, 13)),
     "selective_scan": (
@@ -384,9 +408,13 @@ def test_a_second_derivative_is_a_clear_error(name: str) -> None:
 @each_operation
 def test_torch_approves_of_the_registration(name: str) -> None:
     inputs = [x.requires_grad_() for x in single(OPERATIONS[name][2]())]
-    extra = {"selective_scan": (True,), "gru": (True,), "rnn": (False,), "wkv4": (None, True)}.get(
-        name, ()
-    )
+    options: dict[str, list[bool | None]] = {
+        "selective_scan": [True],
+        "gru": [True],
+        "rnn": [False],
+        "wkv4": [None, True],
+    }
+    extra = options.get(name, [])
     packet = getattr(torch.ops.seqbench, name.removesuffix("_complex"))
     torch.library.opcheck(packet.default, (*inputs, *extra))
 
@@ -402,6 +430,7 @@ def test_the_flop_counter_sees_forward_and_backward(name: str) -> None:
         "linear_scan": linear.linear_scan_flops_per_token(13),
         "linear_scan_complex": linear.linear_scan_flops_per_token(13, is_complex=True),
         "selective_scan": selective.selective_scan_flops_per_token(13, 5),
+        "causal_convolution": 2 * 4 * 13,
         "wkv4": wkv.wkv4_flops_per_token(13),
         "gru": 2 * 3 * 13 * 13,
         "rnn": 2 * 13 * 13,

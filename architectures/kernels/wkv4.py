@@ -9,8 +9,8 @@ paper's appendix on numerical stability):
 
     p_t = max(p_{t-1} - w, k_t)        (kernels/running_maximum.py)
 
-In plain PyTorch, with p known for all tokens, a and b are linear recurrences with decays e^(p_{t-1} - w - p_t), at
-most 1, for kernels/linear_scan.py.
+In plain PyTorch, with p known for all tokens, a and b are linear recurrences with decays
+e^(p_{t-1} - w - p_t), at most 1, for kernels/linear_scan.py.
 
 B batch, T time, E width.
 """

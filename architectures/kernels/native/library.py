@@ -189,7 +189,7 @@ def gradients(run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) ->
     """Outputs of a call and its gradients by all inputs, for a fixed cotangent."""
     inputs = [tensor.detach().requires_grad_() for tensor in inputs]
     outputs = run(*inputs)
-    cotangents = [torch.linspace(-1, 1, y.numel()).to(y.dtype).view(y.shape) for y in outputs]
+    cotangents = [torch.linspace(-0.5, 1, y.numel()).to(y.dtype).view(y.shape) for y in outputs]
     return [*outputs, *torch.autograd.grad(outputs, inputs, cotangents)]
 
 

@@ -70,7 +70,8 @@ def _backward(
         *(*before, _whole(lengths), *after),
         *(grad_w, grad_u, grad_k, grad_v, *grad_state, *k.shape, n_threads()),
     )
-    return grad_w.sum(0), grad_u.sum(0), grad_k, grad_v, *grad_state
+    grad_a, grad_b, grad_p = grad_state
+    return grad_w.sum(0), grad_u.sum(0), grad_k, grad_v, grad_a, grad_b, grad_p
 
 
 def _whole(lengths: Tensor | None) -> Tensor | None:
