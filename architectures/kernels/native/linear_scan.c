@@ -8,6 +8,8 @@
 #define BLOCK 128    /* columns of a task */
 #define PARTIAL 64   /* tokens whose sum is taken apart: errors grow with their number, not with T */
 
+static const float nothing[2 * BLOCK]; /* what comes after the last token: decay 0, gradient 0 */
+
 EXPORT void scan(const float *a, const float *b, const float *start, float *h, long rows,
                  long length, long width, long a_row, long a_time, long threads) {
   long blocks = divided_up(width, BLOCK);
@@ -38,26 +40,29 @@ EXPORT void scan_backward(const float *a, const float *h, const float *start, co
     for (long block = 0; block < blocks; block++) {
       long first = block * BLOCK, end = smaller(width, first + BLOCK), count = end - first;
       float sum[BLOCK] = {0}, partial[BLOCK] = {0};
+      const float *after = nothing, *gb_after = nothing;
       for (long t = length - 1; t >= 0; t--) {
-        long here = (row * length + t) * width;
-        const float *after = a + row * a_row + (t + 1) * a_time + first;
-        const float *gt = grad_h + here + first;
-        const float *before = (t ? h + here - width : start + row * width) + first;
-        float *gb = grad_b + here + first, *gb_after = gb + width;
-        if (t == length - 1)
-          memcpy(gb, gt, count * sizeof(float));
-        else
+        long here = (row * length + t) * width + first;
+        const float *gt = grad_h + here, *before = t ? h + here - width : start + row * width + first;
+        float *gb = grad_b + here;
+        if (grad_a && a_time) {
+          float *ga = grad_a + here;
 #pragma omp simd
-          for (long n = 0; n < count; n++) gb[n] = gt[n] + after[n] * gb_after[n];
-        if (!grad_a) continue;
-        if (a_time) {
-          float *ga = grad_a + here + first;
+          for (long n = 0; n < count; n++) {
+            float g = gt[n] + after[n] * gb_after[n];
+            gb[n] = g;
+            ga[n] = g * before[n];
+          }
+        } else {
 #pragma omp simd
-          for (long n = 0; n < count; n++) ga[n] = gb[n] * before[n];
-          continue;
+          for (long n = 0; n < count; n++) {
+            float g = gt[n] + after[n] * gb_after[n];
+            gb[n] = g;
+            partial[n] += g * before[n];
+          }
         }
-#pragma omp simd
-        for (long n = 0; n < count; n++) partial[n] += gb[n] * before[n];
+        after = a + row * a_row + t * a_time + first;
+        gb_after = gb;
         if (t % PARTIAL) continue;
 #pragma omp simd
         for (long n = 0; n < count; n++) {
@@ -102,33 +107,27 @@ EXPORT void scan_complex_backward(const float *a, const float *h, const float *s
     for (long block = 0; block < blocks; block++) {
       long first = block * BLOCK, end = smaller(width, first + BLOCK), count = end - first;
       float sum[2 * BLOCK] = {0}, partial[2 * BLOCK] = {0};
+      const float *after = nothing, *gb_after = nothing;
       for (long t = length - 1; t >= 0; t--) {
         long here = 2 * ((row * length + t) * width + first);
-        const float *after = a + 2 * (row * a_row + (t + 1) * a_time + first);
         const float *gt = grad_h + here;
         const float *before = t ? h + here - 2 * width : start + 2 * (row * width + first);
-        float *gb = grad_b + here, *gb_after = gb + 2 * width;
-        if (t == length - 1)
-          memcpy(gb, gt, 2 * count * sizeof(float));
-        else
-#pragma omp simd
-          for (long n = 0; n < count; n++) {
-            float ar = after[2 * n], ai = after[2 * n + 1];
-            float gr = gb_after[2 * n], gi = gb_after[2 * n + 1];
-            gb[2 * n] = gt[2 * n] + ar * gr + ai * gi;
-            gb[2 * n + 1] = gt[2 * n + 1] + ar * gi - ai * gr;
-          }
-        if (!grad_a) continue;
-        float *ga = a_time ? grad_a + here : partial;
-        float keep = a_time ? 0.0f : 1.0f;
+        float *gb = grad_b + here, *ga = grad_a && a_time ? grad_a + here : partial;
+        float keep = ga == partial;
 #pragma omp simd
         for (long n = 0; n < count; n++) {
-          float gr = gb[2 * n], gi = gb[2 * n + 1], hr = before[2 * n], hi = before[2 * n + 1];
-          float real = gr * hr + gi * hi, imaginary = gi * hr - gr * hi;
-          ga[2 * n] = keep ? ga[2 * n] + real : real;
-          ga[2 * n + 1] = keep ? ga[2 * n + 1] + imaginary : imaginary;
+          float ar = after[2 * n], ai = after[2 * n + 1];
+          float gr = gb_after[2 * n], gi = gb_after[2 * n + 1];
+          float real = gt[2 * n] + ar * gr + ai * gi, imaginary = gt[2 * n + 1] + ar * gi - ai * gr;
+          gb[2 * n] = real;
+          gb[2 * n + 1] = imaginary;
+          float hr = before[2 * n], hi = before[2 * n + 1];
+          ga[2 * n] = (keep ? ga[2 * n] : 0.0f) + (real * hr + imaginary * hi);
+          ga[2 * n + 1] = (keep ? ga[2 * n + 1] : 0.0f) + (imaginary * hr - real * hi);
         }
-        if (a_time || t % PARTIAL) continue;
+        after = a + 2 * (row * a_row + t * a_time + first);
+        gb_after = gb;
+        if (t % PARTIAL) continue;
 #pragma omp simd
         for (long n = 0; n < 2 * count; n++) {
           sum[n] += partial[n];
