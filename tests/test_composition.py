@@ -44,7 +44,8 @@ def test_a_hybrid_is_its_layers_one_after_the_other() -> None:
     assert torch.equal(body(x)[0], y)
     kinds = [type(inner).__name__ for inner in body.inner_bodies()]
     assert kinds == ["GruStack", "Transformer"] * 2
-    alone = [ARCHITECTURES[name](16, layers=1) for name in ("gru_stack", "transformer")]  # type: ignore[call-arg]
+    names = ("gru_stack", "transformer")
+    alone = [ARCHITECTURES[name](16, layers=1).double() for name in names]  # type: ignore[call-arg]
     assert body.flops_per_token(50) == 2 * sum(inner.flops_per_token(50) for inner in alone)
     assert body.kernel == "+".join(inner.kernel for inner in alone)
 

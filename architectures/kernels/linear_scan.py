@@ -1,4 +1,4 @@
-"""Linear recurrence in plain PyTorch, element by element, real or complex.
+"""Linear recurrence, element by element, real or complex: plain PyTorch, and C for the CPU.
 
     h_t = a_t h_{t-1} + b_t
 
@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from architectures.kernels.native import linear_scan as native
+from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = 32
 
 
-@left_to_python
 def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     """All states h (B, T, N) for b (B, T, N) and a of that shape or with 1 for B or T.
 
@@ -36,8 +37,24 @@ def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     """
     if state is None:
         state = b.new_zeros(b.shape[0], b.shape[2])
+    if native.KERNEL.takes_bfloat16(a, b, state):
+        return linear_scan(a.float(), b.float(), state.float()).to(b.dtype)
+    if native.KERNEL.takes(a, b, state):
+        states: Tensor = native.SCAN(a, b, state)
+        return states
+    return linear_scan_reference(a, b, state)
+
+
+@left_to_python
+def linear_scan_reference(a: Tensor, b: Tensor, state: Tensor) -> Tensor:
+    """The same in plain PyTorch, for any device and dtype."""
     states: Tensor = _LinearScan.apply(a, b, state)  # type: ignore[no-untyped-call]
     return states
+
+
+def linear_scan_kernel(dtype: torch.dtype, device: torch.device) -> str:
+    """What runs here for this dtype, found by running it."""
+    return native.KERNEL.name_for(dtype, device)
 
 
 def last_state(states: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -112,3 +129,24 @@ def _chunks(a: Tensor, n_chunks: int, n_inner: int) -> Tensor:
     n_padding = n_chunks * n_inner - a.shape[1]
     a = pad(a, (0, 0, 0, n_padding)) if n_padding else a
     return a.reshape(a.shape[0], n_chunks, n_inner, a.shape[2])
+
+
+def _self_check() -> float:
+    """The largest error of native code, with all gradients, against the reference in float64."""
+    errors = []
+    generator = torch.Generator().manual_seed(0)
+    for dtype, exact in ((torch.float32, torch.float64), (torch.complex64, torch.complex128)):
+        for decay_shape in ((2, 7, 5), (1, 1, 5)):
+            shapes = decay_shape, (2, 7, 5), (2, 5)
+            inputs = [
+                torch.randn(*shape, generator=generator, dtype=exact, device="cpu")
+                for shape in shapes
+            ]
+            found = gradients(lambda *x: [native.SCAN(*x)], [x.to(dtype) for x in inputs])
+            errors.append(
+                relative_error(found, gradients(lambda *x: [linear_scan_reference(*x)], inputs))
+            )
+    return max(errors)
+
+
+native.KERNEL.check = _self_check

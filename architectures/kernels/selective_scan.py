@@ -1,4 +1,5 @@
-"""Selective scan in plain PyTorch: Gu and Dao 2023, https://arxiv.org/abs/2312.00752, section 3.2.
+"""Selective scan, in plain PyTorch and in C for the CPU: Gu and Dao 2023,
+https://arxiv.org/abs/2312.00752, section 3.2.
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t        (equation 2a; B by the Euler rule)
     y_t = C_t h_t + D u_t
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from architectures.kernels.native import selective_scan as native
+from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.uncompiled import left_to_python
 
-CHUNK_TOKENS = 32
+CHUNK_TOKENS = native.CHUNK_TOKENS
 
 
-@left_to_python
 def selective_scan(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -34,8 +36,29 @@ def selective_scan(
     """
     if state is None:
         state = u.new_zeros(u.shape[0], *A.shape)
+    inputs = u, dt, A, B, C, D, state
+    if native.KERNEL.takes_bfloat16(*inputs):
+        y, final_state = selective_scan(*(tensor.float() for tensor in inputs))
+        return y.to(u.dtype), final_state.to(u.dtype)
+    if native.KERNEL.takes(*inputs):
+        differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        y, final_state, _ = native.SCAN(*inputs, differentiates)
+        return y, final_state
+    return selective_scan_reference(*inputs)
+
+
+@left_to_python
+def selective_scan_reference(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch, for any device and dtype."""
     y, final_state = _SelectiveScan.apply(u, dt, A, B, C, state)  # type: ignore[no-untyped-call]
     return torch.addcmul(y, u, D), final_state
+
+
+def selective_scan_kernel(dtype: torch.dtype, device: torch.device) -> str:
+    """What runs here for this dtype, found by running it."""
+    return native.KERNEL.name_for(dtype, device)
 
 
 def selective_scan_step(
@@ -125,3 +148,22 @@ def _chunk_states(
     for t in range(1, len(states)):
         states[t].addcmul_(decay[t], states[t - 1])
     return decay, states
+
+
+def _self_check() -> float:
+    """The largest error of native code, with all gradients, against the reference in float64."""
+    n_rows, length, width, n_state = 2, CHUNK_TOKENS + 3, 5, 3
+    generator = torch.Generator().manual_seed(0)
+    sequence, read = (n_rows, length, width), (n_rows, length, n_state)
+    rates = (width, n_state)
+    shapes = sequence, sequence, rates, read, read, (width,), (n_rows, *rates)
+    u, dt, A, *others = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+        for shape in shapes
+    )
+    inputs = [u, dt.sigmoid(), -A.exp(), *others]
+    found = gradients(lambda *x: native.SCAN(*x, True)[:2], [x.float() for x in inputs])
+    return relative_error(found, gradients(selective_scan_reference, inputs))
+
+
+native.KERNEL.check = _self_check

@@ -20,6 +20,7 @@ from architectures.kernels.linear_scan import (
     last_state,
     linear_scan,
     linear_scan_flops_per_token,
+    linear_scan_kernel,
 )
 from architectures.layers.checks import check_at_least, check_choice
 
@@ -71,12 +72,20 @@ class GatedRecurrence(Body):
     def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keep and written of x (..., D): (..., E) both, at least float32 as the state is."""
         projected = self.project_in(x)
-        projected = projected.to(torch.promote_types(self.project_in.weight.dtype, torch.float32))
+        projected = projected.to(self._scan_dtype())
         return self.gate(projected.chunk(self.n_projections, dim=-1))
+
+    def _scan_dtype(self) -> torch.dtype:
+        return torch.promote_types(self.project_in.weight.dtype, torch.float32)
 
     def _write(self, h: Tensor) -> Tensor:
         """Map h (..., E) to y (..., D)."""
         return h if self.project_out is None else self.project_out(h)
+
+    @property
+    def kernel(self) -> str:
+        """That of the scan."""
+        return linear_scan_kernel(self._scan_dtype(), self.project_in.weight.device)
 
     def flops_per_token(self, length: int) -> float:
         """The projections and the scan."""

@@ -1,7 +1,8 @@
 """torch's recurrent layers as a body: stacked, one cell a layer, no residual and no norm.
 
 torch.nn.RNN, LSTM and GRU are wrapped, and not rewritten, so that oneDNN and cuDNN are taken
-where they are available.
+where they are available. On a CPU, where torch has no more than a loop for GRU and RNN, their
+parameters go to kernels/recurrence.py instead, in float32 and one direction.
 
 B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there are two).
 """
@@ -15,10 +16,17 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from architectures.body import Body, State, real_positions
+from architectures.kernels.recurrence import (
+    gru_recurrence,
+    recurrence_is_native,
+    recurrence_kernel,
+    rnn_recurrence,
+)
 from architectures.layers.bidirectional import refuse_state
 from architectures.layers.checks import (
     check_at_least,
@@ -112,7 +120,7 @@ class RecurrentStack(Body):
         self.check_call(x, state, lengths)
         torch_state = self._torch_state(state, x.shape[0])
         if lengths is None:
-            y, new_state = self._recur(x, torch_state)
+            y, new_state = self._run(x, torch_state)
         elif self.causal and x.device.type == "cpu":
             y, new_state = self._run_in_segments(x, torch_state, lengths)
         else:
@@ -123,7 +131,36 @@ class RecurrentStack(Body):
             return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
         return y, new_state.transpose(0, 1)  # (B, L, H)
 
-    def _recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run x (B, T, D) from a state with layers first: by native code, or by torch's module."""
+        given = (x,) if state is None else (x, state)
+        gated = self.cell == "lstm" or not self.causal
+        if gated or not recurrence_is_native(*given, *self.recurrence.parameters()):
+            return self._run_torch(x, state)
+        if state is None:
+            state = x.new_zeros(self.layers, x.shape[0], self.width)
+        final = []
+        for layer in range(self.layers):
+            if layer:
+                x = drop(x, self.recurrence.dropout, self.training)
+            x = self._run_layer(x, state[layer], layer)
+            final.append(x[:, -1])
+        return x, torch.stack(final)
+
+    def _run_layer(self, x: Tensor, state: Tensor, layer: int) -> Tensor:
+        """One layer by native code: h (B, T, D) of x (B, T, D) and state (B, D)."""
+        W, U, b, c = (
+            getattr(self.recurrence, f"{name}_l{layer}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        if self.cell == "rnn":
+            relu = self.recurrence.mode == "RNN_RELU"
+            return rnn_recurrence(linear(x, W, b + c), U, state, relu=relu)
+        # The reset gate multiplies the last third of c too; the rest of it is added to b.
+        outside, inside = c.split([2 * self.width, self.width])
+        return gru_recurrence(linear(x, W, b + pad(outside, (0, self.width))), U, inside, state)
+
+    def _run_torch(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Torch's layer, kept from oneDNN where autocast would ask it for what it has not.
 
         torch looks for oneDNN's LSTM by the dtype of x, float32, and autocast then lowers x.
@@ -147,7 +184,7 @@ class RecurrentStack(Body):
         final: tuple[Tensor, ...] = ()
         start = 0
         for end in lengths.unique().tolist():
-            y, state = self._recur(x[:, start:end], state)
+            y, state = self._run(x[:, start:end], state)
             outputs.append(y)
             parts = state if isinstance(state, tuple) else (state,)
             ends_here = (lengths == end).view(1, -1, 1)
@@ -188,7 +225,7 @@ class RecurrentStack(Body):
 
     @property
     def kernel(self) -> str:
-        """What torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
+        """Native code, or what torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
 
         Not said here: two directions with `lengths` are packed, which on a CPU is torch's loop.
         """
@@ -198,6 +235,8 @@ class RecurrentStack(Body):
         dtype = weight.dtype
         if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
+        if self.cell != "lstm" and self.causal:
+            return recurrence_kernel(dtype, weight.device) or "aten"
         takes = self.cell == "lstm" and weight.device.type == "cpu" and onednn_takes(dtype)
         return "onednn" if takes else "aten"
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from architectures.body import Body, UnsupportedError, state_bytes
+from architectures.kernels.native import library
 from bench.catalogue import body_options, make_body, make_task
 from bench.errors import UserError
 from bench.records.provenance import with_packages
@@ -213,6 +214,7 @@ def device_provenance() -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
+        "native_kernels_missing": library.reasons(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
 

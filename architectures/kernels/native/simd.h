@@ -1,0 +1,110 @@
+/* Vectors of floats as wide as the processor's registers, by GCC's and clang's vector extensions.
+
+   Nothing here names an instruction: the compiler's own macros say how wide a register is. */
+
+#ifndef SEQBENCH_SIMD_H
+#define SEQBENCH_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+#define LANES (VECTOR_BYTES / 4)
+
+typedef float vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t ivec __attribute__((vector_size(VECTOR_BYTES)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define EXPORT __attribute__((visibility("default")))
+#define LOG2_E 1.44269504088896340736f
+
+/* Make the compiler hold a vector in a register from here on. */
+#if defined(__x86_64__)
+#define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define KEEP_IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define KEEP_IN_REGISTER(v)
+#endif
+
+INLINE vec splat(float x) { return x - (vec){0}; }
+
+INLINE vec load(const float *from) {
+  vec v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
+
+INLINE void store(float *to, vec v) { memcpy(to, &v, sizeof v); }
+
+/* The first `count` lanes; the others are 0. */
+INLINE vec load_some(const float *from, long count) {
+  vec v = {0};
+  if (count >= LANES) return load(from);
+  memcpy(&v, from, count * sizeof(float));
+  return v;
+}
+
+INLINE void store_some(float *to, vec v, long count) {
+  if (count >= LANES)
+    store(to, v);
+  else
+    memcpy(to, &v, count * sizeof(float));
+}
+
+INLINE vec select_vec(ivec where, vec yes, vec no) {
+  return (vec)(((ivec)yes & where) | ((ivec)no & ~where));
+}
+
+INLINE vec maximum(vec x, vec y) { return select_vec(x > y, x, y); }
+
+INLINE float sum_lanes(vec v) {
+  float sum = 0;
+  for (int lane = 0; lane < LANES; lane++) sum += v[lane];
+  return sum;
+}
+
+/* 2^x, relative error 1e-7: 2^round(x) from the exponent bits, times a polynomial of the rest.
+
+   Below 2^-126 it stays at that, above 2^127.5 it is infinite, 2^0 is exactly 1, NaN stays NaN. */
+INLINE vec exp2_vec(vec x) {
+  const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
+  x = select_vec(x < -126.0f, splat(-126.0f), x);
+  x = select_vec(x > 128.0f, splat(128.0f), x);
+  vec shifted = x + magic;
+  vec rest = x - (shifted - magic); /* within +-1/2 */
+  ivec power = ((ivec)shifted + (127 - 0x4b400000)) << 23;
+  /* Interpolates (2^rest - 1) / rest at Chebyshev's points: within 1e-8, without rounding. */
+  vec p = splat(1.54614478e-4f);
+  p = p * rest + 1.33908668e-3f;
+  p = p * rest + 9.61805694e-3f;
+  p = p * rest + 5.55035695e-2f;
+  p = p * rest + 2.40226507e-1f;
+  p = p * rest + 6.93147182e-1f;
+  p = p * rest + 1.0f;
+  return p * (vec)power;
+}
+
+INLINE vec exp_vec(vec x) { return exp2_vec(x * LOG2_E); }
+
+INLINE vec sigmoid_vec(vec x) { return 1.0f / (1.0f + exp2_vec(x * -LOG2_E)); }
+
+/* From exp(-2 |x|), which cannot overflow; absolute error 1e-7. */
+INLINE vec tanh_vec(vec x) {
+  ivec sign = (ivec)x & (int32_t)0x80000000;
+  vec magnitude = (vec)((ivec)x ^ sign);
+  vec e = exp2_vec(magnitude * (-2.0f * LOG2_E));
+  return (vec)((ivec)((1.0f - e) / (1.0f + e)) | sign);
+}
+
+INLINE long smaller(long x, long y) { return x < y ? x : y; }
+
+INLINE long divided_up(long x, long y) { return (x + y - 1) / y; }
+
+#endif

@@ -1,0 +1,92 @@
+"""The recurrences of torch's GRU and RNN, whose gates read h: in C for the CPU, and as loops.
+
+    r, z = sigmoid(inputs + U h_{t-1})                       (inputs: W x_t + b, given)
+    n = tanh(inputs + r (U h_{t-1} + bias))
+    h_t = z h_{t-1} + (1 - z) n                              (GRU, gates in torch's order r, z, n)
+    h_t = tanh(inputs + U h_{t-1}), or relu                  (RNN)
+
+The loops say what is computed and are what native code is checked against; where there is none,
+the layers take torch.nn.GRU and RNN.
+
+B batch, T time, H width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from architectures.kernels.native import recurrence as native
+from architectures.kernels.native.library import NATIVE, gradients, relative_error
+
+
+def recurrence_is_native(*tensors: Tensor) -> bool:
+    """Whether native code runs for these tensors: float32 on a CPU."""
+    return native.KERNEL.takes(*tensors)
+
+
+def recurrence_kernel(dtype: torch.dtype, device: torch.device) -> str | None:
+    """The name of the native code, if it runs here for this dtype: found by running it."""
+    name = native.KERNEL.name_for(dtype, device) if dtype == torch.float32 else None
+    return name if name == NATIVE else None
+
+
+def gru_recurrence(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:
+    """All h (B, T, H) of inputs (B, T, 3H), weight U (3H, H), bias (H,) and state (B, H)."""
+    tensors = inputs, weight, bias, state
+    differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    y: Tensor = native.GRU(*tensors, differentiates)[0]
+    return y
+
+
+def rnn_recurrence(inputs: Tensor, weight: Tensor, state: Tensor, *, relu: bool) -> Tensor:
+    """All h (B, T, H) of inputs (B, T, H), weight U (H, H) and state (B, H)."""
+    y: Tensor = native.RNN(inputs, weight, state, relu)
+    return y
+
+
+def gru_loop(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:
+    """As `gru_recurrence`, token by token."""
+    outputs = []
+    for x in inputs.unbind(1):
+        x_r, x_z, x_n = x.chunk(3, dim=-1)  # each (B, H)
+        h_r, h_z, h_n = linear(state, weight).chunk(3, dim=-1)
+        reset, update = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
+        candidate = (x_n + reset * (h_n + bias)).tanh()
+        state = torch.lerp(candidate, state, update)
+        outputs.append(state)
+    return torch.stack(outputs, dim=1)
+
+
+def rnn_loop(inputs: Tensor, weight: Tensor, state: Tensor, *, relu: bool) -> Tensor:
+    """As `rnn_recurrence`, token by token."""
+    outputs = []
+    for x in inputs.unbind(1):
+        total = x + linear(state, weight)
+        state = total.relu() if relu else total.tanh()
+        outputs.append(state)
+    return torch.stack(outputs, dim=1)
+
+
+def _self_check() -> float:
+    """The largest error of native code, with all gradients, against the loops in float64."""
+    n_rows, length, width = 5, 4, 19
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu") / 2
+
+    gru = normal(n_rows, length, 3 * width), normal(3 * width, width), normal(width)
+    inputs = [*gru, normal(n_rows, width)]
+    found = gradients(lambda *x: [native.GRU(*x, True)[0]], [x.float() for x in inputs])
+    errors = [relative_error(found, gradients(lambda *x: [gru_loop(*x)], inputs))]
+    inputs = [normal(n_rows, length, width), normal(width, width), normal(n_rows, width)]
+    for relu in (False, True):
+        found = gradients(lambda *x: [native.RNN(*x, relu)], [x.float() for x in inputs])  # noqa: B023
+        exact = gradients(lambda *x: [rnn_loop(*x, relu=relu)], inputs)  # noqa: B023
+        errors.append(relative_error(found, exact))
+    return max(errors)
+
+
+native.KERNEL.check = _self_check
