@@ -37,7 +37,12 @@ SCANNED = {
     "xlstm": 2.0 * 4 * 32,
 }
 CAUSAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].causal]
-WRAPPERS = ("bidirectional", "hybrid", "hf")  # what they do is what the bodies inside do
+WRAPPERS = (
+    "bidirectional",
+    "hybrid",
+    "hf",
+    "encoder_decoder",
+)  # what they do is what the bodies inside do
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -217,3 +217,29 @@ assert torch.equal(linear_scan(a, b), expected)
 def test_a_fork_after_use_does_not_hang() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60, env=environment)
+
+
+def test_code_is_never_given_memory_of_another_kind() -> None:
+    """Lower precision than the code writes would let it write beyond the end."""
+    from architectures.kernels.native import recurrence
+
+    x = torch.zeros(2, 5, 13)
+    weight, state = torch.zeros(13, 13), torch.zeros(2, 13)
+    for wrong in (x.bfloat16(), x.double()):
+        with pytest.raises(TypeError, match=r"takes contiguous CPU tensors of torch\.float32"):
+            recurrence.RNN(wrong, weight, state, False)
+
+
+@pytest.mark.parametrize("name", ["gru", "rnn", "gru_stack", "rnn_stack"])
+def test_autocast_leaves_the_recurrences_to_torch(name: str) -> None:
+    from architectures import ARCHITECTURES
+
+    torch.manual_seed(0)
+    body = ARCHITECTURES[name](13)
+    x = torch.randn(3, 9, 13)
+    expected, _ = body(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = body(x)
+        assert "native" not in body.kernel
+        y.float().square().mean().backward()
+    assert (y - expected).abs().max() <= 0.05 * expected.abs().max()  # bfloat16 has 8 bits

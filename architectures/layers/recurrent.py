@@ -134,8 +134,8 @@ class RecurrentStack(Body):
     def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Run x (B, T, D) from a state with layers first: by native code, or by torch's module."""
         given = (x,) if state is None else (x, state)
-        gated = self.cell == "lstm" or not self.causal
-        if gated or not recurrence_is_native(*given, *self.recurrence.parameters()):
+        other = self.cell == "lstm" or not self.causal or torch.is_autocast_enabled(x.device.type)
+        if other or not recurrence_is_native(*given, *self.recurrence.parameters()):
             return self._run_torch(x, state)
         if state is None:
             state = x.new_zeros(self.layers, x.shape[0], self.width)

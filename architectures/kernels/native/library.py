@@ -98,7 +98,18 @@ class Kernel:
         return build(self.name)
 
     def call(self, function: str, *arguments: Tensor | int | None) -> int:
-        """Call a C function: tensors as pointers to their first element, whole numbers as long."""
+        """Call a C function: tensors as pointers to their first element, whole numbers as long.
+
+        Raises:
+            TypeError: a tensor that the code would read or write beyond its end.
+        """
+        for tensor in arguments:
+            if isinstance(tensor, Tensor) and not self._is_readable(tensor):
+                raise TypeError(
+                    f"native {function} takes contiguous CPU tensors of "
+                    f"{', '.join(map(str, self.dtypes))}, not {tensor.dtype} of strides "
+                    f"{tensor.stride()} on {tensor.device}"
+                )
         if self._code is None:
             self.prepare()
         if self._code is None:
@@ -107,6 +118,13 @@ class Kernel:
         called = getattr(code, function)
         called.restype = ctypes.c_long
         return int(called(*map(_as_c, arguments)))
+
+    def _is_readable(self, tensor: Tensor) -> bool:
+        """Whether the memory behind a tensor is what the C code takes it for."""
+        right = tensor.dtype in self.dtypes or not (
+            tensor.is_floating_point() or tensor.is_complex()
+        )
+        return right and tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def chosen() -> str:
