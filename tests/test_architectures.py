@@ -37,12 +37,8 @@ SCANNED = {
     "xlstm": 2.0 * 4 * 32,
 }
 CAUSAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].causal]
-WRAPPERS = (
-    "bidirectional",
-    "hybrid",
-    "hf",
-    "encoder_decoder",
-)  # what they do is what the bodies inside do
+# What they do is what the bodies inside do.
+WRAPPERS = ("bidirectional", "hybrid", "hf", "encoder_decoder")
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -20,7 +20,7 @@ from bench.certify.laws import LAWS, THOROUGH_LAWS, certify
 from bench.certify.robustness import LONG_STREAM_STEPS, long_streams_do_not_drift
 from bench.cli import app
 from bench.spec import Choice
-from tests import mutants
+from tests import decoding_mutants, mutants
 from tests.mutants import Leaky
 
 TENTH_OF_A_STREAM = LONG_STREAM_STEPS // 10
@@ -96,7 +96,7 @@ def test_a_mutant_is_caught_by_the_law_meant_for_it(mutant: type[Leaky], law: st
 
 
 def test_every_law_has_a_mutant() -> None:
-    assert {law for _, law in MUTANTS} == set(LAWS)
+    assert {law for _, law in [*MUTANTS, *decoding_mutants.MUTANTS]} == set(LAWS)
 
 
 @pytest.mark.parametrize("mutant", NARROW, ids=lambda mutant: mutant.__name__)

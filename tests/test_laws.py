@@ -51,6 +51,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("transformer", {"window": 5, "kv_heads": 2}),
     ("hybrid", {"pattern": ["lstm", "transformer"], "repeats": 2}),
     ("hf", {"layers": 1, "heads": 2}),
+    ("encoder_decoder", {"encoder": "bilstm_stack", "attention": "luong"}),
     ("transformer_bidirectional", {"window": 3, "position": "alibi"}),
 ]
 # The backbone masks padding and checks calls: a mixer has to keep the laws without it.

@@ -208,10 +208,10 @@ def test_pooling_reads_the_real_tokens_only():
     model = prepare(run).model
     y = torch.randn(2, 5, 16)
     lengths = torch.tensor([3, 5])
-    mean = model._pooled(y, lengths)
+    mean = model.pooled(y, lengths)
     assert torch.allclose(mean[0], y[0, :3].mean(0), atol=1e-6)
     model.pool = "last"
-    assert torch.equal(model._pooled(y, lengths)[0], y[0, 2])
+    assert torch.equal(model.pooled(y, lengths)[0], y[0, 2])
 
 
 def test_a_run_warns_of_nothing():
