@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import cross_entropy
+from tasks.strings import StringTask
 from tasks.task import Count, Kind, Metric, Tokens, check_integer
 
 Integers: TypeAlias = NDArray[np.int64]

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from tasks.data import mahoney
 from tasks.data.corpus import Corpus
-from tasks.language import LanguageModelling, folder_of
+from tasks.data.folders import folder_of
+from tasks.language import LanguageModelling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import Classification
+from tasks.strings import StringTask
 from tasks.task import Kind, Tokens
 
 

@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tasks.data.cache import cache_folder, set_folder
 from tasks.data.corpus import Corpus
 from tasks.data.words import MIN_PIECES
 from tasks.scoring import cross_entropy, perplexity
@@ -206,13 +203,3 @@ class WordModelling(LanguageModelling):
     def symbol(self) -> str:
         """Words."""
         return "word"
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a data set, verified once per process."""
-    return _folder_of(name, cache_folder())
-
-
-@cache
-def _folder_of(name: str, root: Path) -> Path:
-    return set_folder(name)

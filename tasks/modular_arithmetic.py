@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import Classification
+from tasks.strings import StringTask
 from tasks.task import Kind, Tokens, check_integer
 
 Reals: TypeAlias = NDArray[np.float64]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tasks.data import ptb
 from tasks.data.corpus import Corpus
-from tasks.language import WordModelling, folder_of
+from tasks.data.folders import folder_of
+from tasks.language import WordModelling
 
 
 @dataclass(frozen=True, kw_only=True)

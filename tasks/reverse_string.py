@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import Writing
+from tasks.strings import StringTask
 from tasks.task import UNSCORED, Tokens, check_integer
 
 

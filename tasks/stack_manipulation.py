@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import Writing
+from tasks.strings import StringTask
 from tasks.task import UNSCORED, Tokens
 
 POP, PUSH_0 = 2, 3  # and 4: push 1

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from tasks.data import wikitext
 from tasks.data.corpus import Corpus
-from tasks.language import WordModelling, folder_of
+from tasks.data.folders import folder_of
+from tasks.language import WordModelling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from tasks.languages import StringTask
 from tasks.scoring import Classification
+from tasks.strings import StringTask
 from tasks.task import Kind, Metric, Tokens
 
 Element: TypeAlias = tuple[int, ...]

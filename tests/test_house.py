@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared_files import SHARED_BY_TASKS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("architectures", "tasks", "bench")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -68,9 +70,7 @@ def test_no_accelerator_library_is_imported_at_the_top_of_a_file():
 def test_every_file_is_in_the_registry(folder):
     registry = ast.parse((ROOT / folder / "__init__.py").read_text())
     named = {node.module for node in registry.body if isinstance(node, ast.ImportFrom)}
-    shared = {"architectures.body", "tasks.task", "tasks.scoring", "tasks.pixels"}
-    shared |= {"tasks.languages", "tasks.language", "tasks.word_labelling"}
-    shared |= {"tasks.hourly", "tasks.recordings"}
+    shared = {"architectures.body", *(f"tasks.{name}" for name in SHARED_BY_TASKS)}
     files = {f"{folder}.{p.stem}" for p in (ROOT / folder).glob("*.py") if p.stem != "__init__"}
     assert files - shared <= named
 

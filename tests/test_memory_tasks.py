@@ -20,12 +20,12 @@ from tasks.copy_memory import CopyMemory
 from tasks.data import standard_library
 from tasks.dyck import Dyck, opening_probabilities
 from tasks.induction import Induction
-from tasks.languages import StringTask
 from tasks.modular_arithmetic import ModularArithmetic
 from tasks.mqar import Mqar
 from tasks.needle import ASKED, NEEDLE, Needle
 from tasks.parity import Parity
 from tasks.stack_manipulation import StackManipulation
+from tasks.strings import StringTask
 from tasks.task import SPLITS, UNSCORED, Batch, Count, Task
 from tasks.temporal_order import TemporalOrder
 from tasks.word_problem import GROUPS, WordProblem, multiplication_table

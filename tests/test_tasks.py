@@ -35,17 +35,18 @@ from tests.example_tasks import (
     rows,
     take,
 )
+from tests.shared_files import SHARED_BY_TASKS
 
 REPEATING = task_cases.names("REPEATING")
 WINDOWED = task_cases.names("WINDOWED")
-SHARED_FILES = {"__init__", "task", "scoring", "pixels", "languages", "language", "word_labelling"}
-SHARED_FILES |= {"hourly", "recordings"}
 
 pytestmark = pytest.mark.usefixtures("own_blocks", "small_data_sets")
 
 
 def test_every_task_file_is_registered() -> None:
-    assert {file.stem for file in FOLDER.glob("*.py")} - SHARED_FILES == set(TASKS)
+    assert {file.stem for file in FOLDER.glob("*.py")} - SHARED_BY_TASKS - {"__init__"} == set(
+        TASKS
+    )
     for name, cls in TASKS.items():
         assert cls.__module__ == f"tasks.{name}"
 

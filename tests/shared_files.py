@@ -1,0 +1,12 @@
+"""Files of tasks/ that hold no task, but what several of them share."""
+
+SHARED_BY_TASKS = {
+    "hourly",
+    "language",
+    "pixels",
+    "recordings",
+    "scoring",
+    "strings",
+    "task",
+    "word_labelling",
+}
