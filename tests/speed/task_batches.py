@@ -25,7 +25,10 @@ from tasks.task import MissingPackageError, Task
 BATCH = 32
 LENGTHS = {"psmnist": 196, "smnist": 196, "smnist5k": 196, "image": 256, "g2p": 20}
 LENGTHS |= {"pathfinder": 1024, "pathx": 16384}
-REQUIRED = {"text_file": {"path": os.__file__}}
+REQUIRED: dict[str, dict[str, object]] = {"text_file": {"path": os.__file__}}
+# Drawn once and then read from the cache, as all later epochs and runs do; how fast they are drawn
+# is what tests/speed/pathfinder_images.py prints.
+REQUIRED |= {name: {"n_train": BATCH} for name in ("pathfinder", "pathx")}
 WANTED_PER_S = 50
 ROUNDS = 5
 ROUND_S = 0.3
