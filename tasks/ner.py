@@ -38,8 +38,7 @@ class Ner(WordLabelling):
     U.N. official Ekeus -> B-ORG O B-PER. An entity counts if type, first and last word are right,
     as seqeval counts and, before it, the shared task. Tags are read as IOB2, whatever the file has.
     Where a single entity has more words than an example, its parts count as entities; at any length
-    of at least 64 words that does not happen. Chance, all O, is 0; the shared task's baseline on
-    CoNLL-2003, to tag what has one class in train, is 0.596.
+    of at least 64 words that does not happen. Chance, all O, is 0.
     """
 
     entities: ClassVar[bool] = True

@@ -1,7 +1,7 @@
 """Sequential MNIST: Le et al. 2015, https://arxiv.org/abs/1504.00941, section 4.2.
 
 All of MNIST, with the published test set. The 60,000 images of its training set come without a val
-set: the first 5,000 are val here and 55,000 train, as in TensorFlow's tutorial of 2015.
+set: the first 5,000 are val here and 55,000 train.
 """
 
 from __future__ import annotations

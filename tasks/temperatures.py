@@ -23,7 +23,7 @@ class Temperatures(Hourly):
 
     (-1.32, -1.44) -> (-1.35, -1.51): the values of the next hour, standardised. The project's own
     split of the 8,759 hours of 2010 in order of time: 5,255 train, 1,752 val and 1,752 test (from
-    19 October). Chance is the mean of train. A day is much like the one before: the value 24 hours
+    20 October). Chance is the mean of train. A day is much like the one before: the value 24 hours
     before the one asked for has an error of 0.00075, less than a twentieth of the value now.
     """
 

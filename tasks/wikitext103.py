@@ -18,10 +18,9 @@ from tasks.language import WordModelling
 class Wikitext103(WordModelling):
     """The next of 267,735 words of good Wikipedia articles, by perplexity per word.
 
-    Chance is the number of symbols, 267,735. Dai et al. 2019, https://arxiv.org/abs/1901.02860,
-    table 1: 24.0 for the standard Transformer-XL, 18.3 for the large one. With that many symbols a
-    body of width 64 has 34 million parameters in embedding and head, and a batch of 32 windows of
-    256 tokens has 8.8 GB of outputs: take small batches, `params_of: body`, or `bpe`.
+    Chance is the number of symbols, 267,735. With that many a body of width 64 has 34
+    million parameters in embedding and head, and a batch of 32 windows of 256 tokens has 8.8 GB of
+    outputs: take small batches, `params_of: body`, or `bpe`.
     """
 
     data_sets: ClassVar[tuple[str, ...]] = ("wikitext103",)

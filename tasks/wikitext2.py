@@ -16,7 +16,7 @@ class Wikitext2(WordModelling):
     """The next of 33,278 words of good Wikipedia articles, by perplexity per word.
 
     Chance is the number of symbols, 33,278. Merity et al. 2018,
-    https://arxiv.org/abs/1708.02182, table 2: 65.8 for AWD-LSTM, with carried state.
+    https://arxiv.org/abs/1708.02182: 65.8 for AWD-LSTM, with carried state.
     """
 
     data_sets: ClassVar[tuple[str, ...]] = ("wikitext2",)
