@@ -148,13 +148,13 @@ def test_spoken_digits_are_split_by_index(tmp_path: Path, true_files: TrueFiles)
 def test_commands_are_split_by_the_published_lists(small: Path, n_words: int) -> None:
     task = SpeechCommands(n_words=n_words)
     folder = small / "speech_commands"
+    listings = {split: task.listing(split) for split in SPLITS}  # unpacks the archive
     lists = {
         "val": set((folder / "validation_list.txt").read_text().split()),
         "test": set((folder / "testing_list.txt").read_text().split()),
     }
     found: set[str] = set()
-    for split in SPLITS:
-        listing = task.listing(split)
+    for split, listing in listings.items():
         for path, label in zip(listing.paths, listing.labels.tolist(), strict=True):
             name = path.relative_to(folder).as_posix()
             assert path.parent.name == WORDS[n_words][label]
