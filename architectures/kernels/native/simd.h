@@ -19,6 +19,7 @@
 
 typedef float vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t pairs __attribute__((vector_size(VECTOR_BYTES)));
 
 #define INLINE static inline __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
@@ -60,6 +61,26 @@ INLINE void store_some(float *to, vec v, long count) {
 
 INLINE vec select_vec(ivec where, vec yes, vec no) {
   return (vec)(((ivec)yes & where) | ((ivec)no & ~where));
+}
+
+/* Of complex numbers, (real, imaginary) in each pair of lanes of a little-endian processor: both
+   lanes the real part, both the imaginary part, and the parts swapped. */
+INLINE vec real_parts(vec z) {
+  pairs low = (pairs)z & 0xffffffffu;
+  return (vec)(low | low << 32);
+}
+
+INLINE vec imaginary_parts(vec z) {
+  pairs high = (pairs)z >> 32;
+  return (vec)(high | high << 32);
+}
+
+INLINE vec swap_parts(vec z) { return (vec)((pairs)z >> 32 | (pairs)z << 32); }
+
+/* The other sign for the real part of each pair, or for the imaginary part. */
+INLINE vec flip_signs(vec z, int imaginary) {
+  uint64_t sign = imaginary ? 0x8000000000000000u : 0x80000000u;
+  return (vec)((pairs)z ^ (sign - (pairs){0}));
 }
 
 INLINE vec maximum(vec x, vec y) { return select_vec(x > y, x, y); }
