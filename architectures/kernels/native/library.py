@@ -44,6 +44,7 @@ class Kernel:
         self.check: Callable[[], float] | None = None
         """Set beside the reference: runs both, returns the largest relative error."""
         self._code: ctypes.CDLL | None = None
+        self._functions: dict[str, Any] = {}
         self._tried = False
         self._lock = threading.RLock()
         KERNELS[name] = self
@@ -114,10 +115,12 @@ class Kernel:
             self.prepare()
         if self._code is None:
             raise RuntimeError(f"there is no native {self.name}: {self.reason}")
-        code: Any = self._code
-        called = getattr(code, function)
-        called.restype = ctypes.c_long
-        return int(called(*map(_as_c, arguments)))
+        called = self._functions.get(function)
+        if called is None:
+            called = self._functions[function] = getattr(self._code, function)
+            called.restype = ctypes.c_long
+            called.argtypes = [_c_type(argument) for argument in arguments]
+        return int(called(*[_address(argument) for argument in arguments]))
 
     def _is_readable(self, tensor: Tensor) -> bool:
         """Whether the memory behind a tensor is what the C code takes it for."""
@@ -221,12 +224,12 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_conj().resolve_neg().contiguous()
 
 
-def _as_c(argument: Tensor | int | None) -> Any:
-    if argument is None:
-        return ctypes.c_void_p(None)
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.c_long(argument)
+def _c_type(argument: Tensor | int | None) -> type[ctypes.c_void_p | ctypes.c_long]:
+    return ctypes.c_long if isinstance(argument, int) else ctypes.c_void_p
+
+
+def _address(argument: Tensor | int | None) -> int | None:
+    return argument.data_ptr() if isinstance(argument, Tensor) else argument
 
 
 class _Fork:

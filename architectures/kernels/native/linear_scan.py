@@ -69,11 +69,14 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -
     ctx.save_for_backward(a, output, state)
 
 
-def _differentiate(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+def _differentiate(
+    ctx: Any, grad_states: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
     a, states, state = ctx.saved_tensors
-    wants_a = ctx.needs_input_grad[0]
+    wants_a, _, wants_state = ctx.needs_input_grad
     grad_a, grad_b = WALK_BACK(a, states, state, grad_states, wants_a)
-    return grad_a if wants_a else None, grad_b, a[:, 0].conj() * grad_b[:, 0]
+    grad_state = a[:, 0].conj() * grad_b[:, 0] if wants_state else None
+    return grad_a if wants_a else None, grad_b, grad_state
 
 
 SCAN = define(

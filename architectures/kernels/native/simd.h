@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -83,6 +86,18 @@ INLINE vec flip_signs(vec z, int imaginary) {
   return (vec)((pairs)z ^ (sign - (pairs){0}));
 }
 
+/* The larger or smaller of the lanes; NaN in x stays: x86 gives the second operand then. */
+#if defined(__AVX512F__)
+INLINE vec at_least(vec x, vec low) { return (vec)_mm512_max_ps((__m512)low, (__m512)x); }
+INLINE vec at_most(vec x, vec high) { return (vec)_mm512_min_ps((__m512)high, (__m512)x); }
+#elif defined(__AVX__)
+INLINE vec at_least(vec x, vec low) { return (vec)_mm256_max_ps((__m256)low, (__m256)x); }
+INLINE vec at_most(vec x, vec high) { return (vec)_mm256_min_ps((__m256)high, (__m256)x); }
+#else
+INLINE vec at_least(vec x, vec low) { return select_vec(x < low, low, x); }
+INLINE vec at_most(vec x, vec high) { return select_vec(x > high, high, x); }
+#endif
+
 INLINE vec maximum(vec x, vec y) { return select_vec(x > y, x, y); }
 
 INLINE float sum_lanes(vec v) {
@@ -91,16 +106,14 @@ INLINE float sum_lanes(vec v) {
   return sum;
 }
 
-/* 2^x, relative error 1e-7: 2^round(x) from the exponent bits, times a polynomial of the rest.
+/* 2^x, relative error 1e-7: a polynomial of x - round(x), and round(x) added to its exponent.
 
-   Below 2^-126 it stays at that, above 2^127.5 it is infinite, 2^0 is exactly 1, NaN stays NaN. */
+   Below 2^-126 it stays at that, from 2^128 on it is infinite, 2^0 is exactly 1, NaN stays NaN. */
 INLINE vec exp2_vec(vec x) {
   const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
-  x = select_vec(x < -126.0f, splat(-126.0f), x);
-  x = select_vec(x > 128.0f, splat(128.0f), x);
+  x = at_most(at_least(x, splat(-126.0f)), splat(128.0f));
   vec shifted = x + magic;
   vec rest = x - (shifted - magic); /* within +-1/2 */
-  ivec power = ((ivec)shifted + (127 - 0x4b400000)) << 23;
   /* Interpolates (2^rest - 1) / rest at Chebyshev's points: within 1e-8, without rounding. */
   vec p = splat(1.54614478e-4f);
   p = p * rest + 1.33908668e-3f;
@@ -109,7 +122,7 @@ INLINE vec exp2_vec(vec x) {
   p = p * rest + 2.40226507e-1f;
   p = p * rest + 6.93147182e-1f;
   p = p * rest + 1.0f;
-  return p * (vec)power;
+  return (vec)((ivec)p + ((ivec)shifted << 23));
 }
 
 INLINE vec exp_vec(vec x) { return exp2_vec(x * LOG2_E); }
