@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import torch
+from transformers.utils import logging
 
 from architectures.kernels.native.library import KERNELS, ready
 from tests.speed.kernel_table import (
@@ -151,6 +152,7 @@ def main(description: str) -> int:
     if device.type == "cpu" and missing:
         print(f"no native code here for {', '.join(missing)}: nothing to compare")
         return 1
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
