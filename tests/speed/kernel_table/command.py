@@ -93,7 +93,7 @@ class Table:
             for which in ("ours", "mambapy")
         )
         name, peer_name = PEAK_TITLE.split(" / ")
-        text = f"{name:28} {ours:8.1f} MiB  {peer_name:22} {theirs:9.1f} MiB  {theirs / ours:7.1f}x"
+        text = f"{name:35} {ours:8.1f} MiB  {peer_name:22} {theirs:9.1f} MiB  {theirs / ours:7.1f}x"
         self._verdict(text, processes.MEMORY_BOUND, theirs / ours >= processes.MEMORY_BOUND)
 
     def _imports(self) -> None:
@@ -103,7 +103,7 @@ class Table:
         found = processes.time_imports(self.timer)
         added_ms = 1e3 * (found.both_s - found.torch_s)
         text = (
-            f"{'import of all but torch':28} {added_ms:8.0f} ms  {'import of torch':22} "
+            f"{'import of all but torch':35} {added_ms:8.0f} ms  {'import of torch':22} "
             f"{1e3 * found.torch_s:9.0f} ms  {found.ratio:7.1f}x  A/A {found.noise:.2f}  "
             f"compiled: {', '.join(found.compiled) or 'nothing'}"
         )
@@ -117,7 +117,7 @@ class Table:
             for seconds in (outcome.seconds, outcome.low, outcome.high, outcome.peer_seconds)
         )
         text = (
-            f"{comparison.name:28} {ms:8.2f} ms ({low:.2f}-{high:.2f})  "
+            f"{comparison.name:35} {ms:8.2f} ms ({low:.2f}-{high:.2f})  "
             f"{comparison.peer_name:22} {peer_ms:9.2f} ms  {outcome.ratio:7.1f}x  "
             f"A/A {outcome.noise:.2f}  {rates.share(outcome)}  "
             f"dropped {outcome.dropped}/{outcome.blocks}"

@@ -70,6 +70,7 @@ def comparisons(device: torch.device) -> Iterator[Comparison]:
         inputs=inputs,
         bound=3.0,
         flops=flops(layer) * float(lengths.sum()) / (BATCH * LENGTH),
+        quick=False,
         cuda=False,
     )
 
