@@ -25,7 +25,6 @@ from typing import Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from bench.measure.memory import peak_resident_bytes
 from tests.speed.kernel_table import mamba_block
 from tests.speed.kernel_table.comparison import BATCH, normal
 from tests.speed.kernel_table.timing import Outcome, Timer, compare, keep_freed_memory
@@ -74,6 +73,8 @@ def timed_block(variant: str, timer: Timer, n_threads: int) -> Outcome:
 
 def block_peak_bytes(which: Literal["ours", "mambapy"], n_threads: int) -> int:
     """The peak of one step of the Mamba block, inputs and parameters apart."""
+    from bench.measure.memory import peak_resident_bytes  # takes seconds: it imports the trainer
+
     torch.set_num_threads(n_threads)
     ours, theirs = mamba_block.blocks()
     block = ours if which == "ours" else theirs

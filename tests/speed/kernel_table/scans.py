@@ -9,8 +9,6 @@ import torch
 from mambapy.pscan import pscan
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers.models.mamba.modeling_mamba import mamba_selective_scan
-from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu
 
 from architectures.kernels.linear_scan import linear_scan
 from architectures.kernels.selective_scan import selective_scan
@@ -109,12 +107,16 @@ def mambapy_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tens
 
 def transformers_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """What its MambaMixer takes without mamba_ssm: a loop over time, channels before time."""
+    from transformers.models.mamba.modeling_mamba import mamba_selective_scan  # takes seconds
+
     u, dt, B, C = (x.transpose(1, 2) for x in (u, dt, B, C))
     return cast(Tensor, mamba_selective_scan(u, dt, A, B, C, D)).transpose(1, 2)
 
 
 def transformers_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """What its RwkvSelfAttention takes on a CPU."""
+    from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu  # takes seconds
+
     return cast(Tensor, rwkv_linear_attention_cpu(w, u, k, v)[0])  # type: ignore[no-untyped-call]
 
 
