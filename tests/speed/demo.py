@@ -7,7 +7,7 @@ plain PyTorch, no trainer) at each of the demo's sizes, by native code and then 
 SEQBENCH_KERNELS=reference has it, round after round in one process, one thread, its CPU time.
 Prints the ratio of each architecture's total with a 95 % bootstrap interval of the median of
 rounds, and the geometric mean of all. Architectures without native code are 1: they show the noise.
-Takes at most 20 s.
+Takes some 20 s, most of them imports and preparation.
 """
 
 from __future__ import annotations
