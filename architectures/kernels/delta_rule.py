@@ -77,11 +77,16 @@ def gated_delta_rule_flops_per_token(
 def general_delta_rule_flops_per_token(
     length: int, key_width: int, value_width: int, heads: int
 ) -> float:
-    """Four squares of scores and three products with values of a chunk, and 4 with the state."""
+    """Four squares of scores and three products with values of a chunk, and 4 with the state.
+
+    Besides, what a chunk does to a state as a whole: made, N^2 per token, and applied once.
+    """
     chunk = min(CHUNK_TOKENS, length)
     in_chunk = chunk * (4 * 2.0 * key_width + 3 * 2.0 * value_width)
     with_state = 4 * 2.0 * key_width * value_width
-    return heads * (in_chunk + with_state + solve_flops_per_token(length, key_width, value_width))
+    whole_chunk = 2.0 * key_width**2 * (1 + value_width / chunk)
+    solve = solve_flops_per_token(length, key_width, value_width)
+    return heads * (in_chunk + with_state + whole_chunk + solve)
 
 
 def solve_flops_per_token(length: int, key_width: int, value_width: int) -> float:
@@ -109,11 +114,15 @@ def _gated_delta_rule(
     mask = q @ k.transpose(-1, -2) * pairwise  # (B, H, C, K, K)
     to_end = (since_start[..., -1:] - since_start).exp().unsqueeze(4)  # (B, H, C, K, 1)
     keys_to_end = (k * to_end).transpose(-1, -2)  # (B, H, C, N, K)
+    kept = decayed[..., -1:, :]  # (B, H, C, 1, 1)
     starts, written = [], []
-    for chunk in range(v.shape[2]):
+    # Not by index: each chunk's gradient would be written into zeros as large as all of them.
+    for own, of_state, share, keys in zip(
+        *(x.unbind(2) for x in (values, erased, kept, keys_to_end)), strict=True
+    ):
         starts.append(state)
-        written.append(values[:, :, chunk] - erased[:, :, chunk] @ state)  # (B, H, K, P)
-        state = decayed[:, :, chunk, -1:] * state + keys_to_end[:, :, chunk] @ written[-1]
+        written.append(own - of_state @ state)  # (B, H, K, P)
+        state = share * state + keys @ written[-1]
     read = (q * decayed) @ torch.stack(starts, dim=2)  # (B, H, C, K, P)
     return joined(read + mask @ torch.stack(written, dim=2), length), state
 
@@ -125,25 +134,34 @@ def _general_delta_rule(
     length = v.shape[1]
     n_tokens = min(CHUNK_TOKENS, length)
     q, k, v, a, b, log_decay = (chunked(x, n_tokens) for x in (q, k, v, a, b, log_decay))
+    v = v.contiguous()
     since_start = log_decay.cumsum(3)  # (B, H, C, K, N)
-    whole = since_start[..., -1:, :]  # (B, H, C, 1, N)
-    # Decays from s to t are those from the start to t divided by those from the start to s.
-    q, a = q * since_start.exp(), a * (since_start - log_decay).exp()
-    k_to_end, b_to_end = ((x * (whole - since_start).exp()).transpose(-1, -2) for x in (k, b))
-    k, b = ((x * (-since_start).exp()).transpose(-1, -2) for x in (k, b))  # (B, H, C, N, K)
+    decayed = since_start.exp()
+    # Decays from s to t are those from the start to t divided by those from the start to s. Of
+    # those who read, q sees a token's own writing, and a what was there before it.
+    q, a = q * decayed, a * (since_start - log_decay).exp()
+    undone = (-since_start).exp()
+    writers = torch.cat([k * undone, b * undone], dim=3)  # (B, H, C, 2K, N)
+    scores = torch.cat([q, a], dim=3) @ writers.transpose(-1, -2)  # (B, H, C, 2K, 2K)
+    seen = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=v.device).tril()
+    seen = torch.cat([seen, seen.tril(-1)]).repeat(1, 2)  # (2K, 2K)
+    of_q, of_a = scores.masked_fill(~seen, 0.0).split(n_tokens, dim=3)  # each (B, H, C, K, 2K)
     # What a token finds, u = a S, depends on what those before it wrote: (1 - a b) u = a k v + a S.
-    system = -(a @ b).tril(-1)  # (B, H, C, K, K)
-    found_in_chunk = (a @ k).tril(-1) @ v  # (B, H, C, K, P)
-    right = torch.cat([found_in_chunk, a], dim=4)  # (B, H, C, K, P + N)
-    solved = solve_triangular(system, right, upper=False, unitriangular=True)
-    from_chunk, from_state = solved.split([v.shape[4], a.shape[4]], dim=4)
-    kept = whole.exp().transpose(-1, -2)  # (B, H, C, N, 1)
-    written = k_to_end @ v  # (B, H, C, N, P)
-    starts, found = [], []
-    for chunk in range(v.shape[2]):
+    of_k, of_b = of_a.split(n_tokens, dim=4)  # each (B, H, C, K, K)
+    right = torch.cat([of_k @ v, a], dim=4)  # (B, H, C, K, P + N)
+    solved = solve_triangular(-of_b, right, upper=False, unitriangular=True)
+    own, of_state = solved.split([v.shape[4], a.shape[4]], dim=4)
+    # A chunk as one step: S = kept (S + b (own + of_state S) + k v).
+    kept = decayed[..., -1:, :].transpose(-1, -2)  # (B, H, C, N, 1)
+    new = writers.transpose(-1, -2) @ torch.cat([v, own], dim=3)  # (B, H, C, N, P)
+    erasing = writers[..., n_tokens:, :].transpose(-1, -2) @ of_state  # (B, H, C, N, N)
+    erasing = erasing + torch.eye(a.shape[4], dtype=v.dtype, device=v.device)
+    starts = []
+    # Not by index: each chunk's gradient would be written into zeros as large as all of them.
+    for step, written in zip((kept * erasing).unbind(2), (kept * new).unbind(2), strict=True):
         starts.append(state)
-        found.append(from_chunk[:, :, chunk] + from_state[:, :, chunk] @ state)  # (B, H, K, P)
-        erased = b_to_end[:, :, chunk] @ found[-1]  # (B, H, N, P)
-        state = kept[:, :, chunk] * state + written[:, :, chunk] + erased
-    y = q @ torch.stack(starts, dim=2) + (q @ k).tril() @ v  # (B, H, C, K, P)
-    return joined(y + (q @ b).tril() @ torch.stack(found, dim=2), length), state
+        state = written + step @ state
+    before = torch.stack(starts, dim=2)  # (B, H, C, N, P)
+    found = own + of_state @ before  # (B, H, C, K, P)
+    y = q @ before + of_q @ torch.cat([v, found], dim=3)
+    return joined(y, length), state

@@ -13,6 +13,34 @@
 
 #define ROWS 4
 
+
+INLINE void exp2_each(vec *x, int n) {
+  const float magic = 12582912.0f;
+  vec shifted[ROWS], p[ROWS];
+  for (int i = 0; i < n; i++) x[i] = at_most(at_least(x[i], splat(-126.0f)), splat(128.0f));
+  for (int i = 0; i < n; i++) shifted[i] = x[i] + magic;
+  for (int i = 0; i < n; i++) x[i] -= shifted[i] - magic;
+  for (int i = 0; i < n; i++) p[i] = 1.54614478e-4f * x[i] + 1.33908668e-3f;
+  for (int i = 0; i < n; i++) p[i] = p[i] * x[i] + 9.61805694e-3f;
+  for (int i = 0; i < n; i++) p[i] = p[i] * x[i] + 5.55035695e-2f;
+  for (int i = 0; i < n; i++) p[i] = p[i] * x[i] + 2.40226507e-1f;
+  for (int i = 0; i < n; i++) p[i] = p[i] * x[i] + 6.93147182e-1f;
+  for (int i = 0; i < n; i++) p[i] = p[i] * x[i] + 1.0f;
+  for (int i = 0; i < n; i++) x[i] = (vec)((ivec)p[i] + ((ivec)shifted[i] << 23));
+}
+INLINE void sigmoid_each(vec *x, int n) {
+  for (int i = 0; i < n; i++) x[i] *= -LOG2_E;
+  exp2_each(x, n);
+  for (int i = 0; i < n; i++) x[i] = 1.0f / (1.0f + x[i]);
+}
+INLINE void tanh_each(vec *x, int n) {
+  ivec sign[ROWS];
+  for (int i = 0; i < n; i++) sign[i] = (ivec)x[i] & (int32_t)0x80000000;
+  for (int i = 0; i < n; i++) x[i] = (vec)((ivec)x[i] ^ sign[i]) * (-2.0f * LOG2_E);
+  exp2_each(x, n);
+  for (int i = 0; i < n; i++) x[i] = (vec)((ivec)((1.0f - x[i]) / (1.0f + x[i])) | sign[i]);
+}
+
 EXPORT long lanes(void) { return LANES; }
 
 /* sums[row][v] += x[row][k] weights[k][v], over k; `step` floats from k to k + 1, `apart` between
@@ -54,22 +82,28 @@ INLINE void gru_rows(int rows, const float *inputs, const float *weights, const 
       vec sums[ROWS * 3] = {0};
       multiply(sums, weights + block * width * 3 * LANES, 3 * LANES, LANES, h, h_row, width, rows,
                3);
-      vec b = load_some(bias + first, count);
+      vec b = load_some(bias + first, count), reset[ROWS], update[ROWS], candidate[ROWS];
+      const float *x = inputs + t * 3 * width + first;
+      long x_row = length * 3 * width;
       for (int row = 0; row < rows; row++) {
-        const float *x = inputs + (row * length + t) * 3 * width + first;
-        vec reset = sigmoid_vec(load_some(x, count) + sums[3 * row]);
-        vec update = sigmoid_vec(load_some(x + width, count) + sums[3 * row + 1]);
-        vec hidden = sums[3 * row + 2] + b;
-        vec candidate = tanh_vec(load_some(x + 2 * width, count) + reset * hidden);
+        reset[row] = load_some(x + row * x_row, count) + sums[3 * row];
+        update[row] = load_some(x + row * x_row + width, count) + sums[3 * row + 1];
+      }
+      sigmoid_each(reset, rows);
+      sigmoid_each(update, rows);
+      for (int row = 0; row < rows; row++)
+        candidate[row] = load_some(x + row * x_row + 2 * width, count) + reset[row] * (sums[3 * row + 2] + b);
+      tanh_each(candidate, rows);
+      for (int row = 0; row < rows; row++) {
         vec before = load_some(h + row * h_row + first, count);
         store_some(y + (row * length + t) * width + first,
-                   candidate + update * (before - candidate), count);
+                   candidate[row] + update[row] * (before - candidate[row]), count);
         if (!saved) continue;
         float *s = saved + (row * length + t) * 4 * width + first;
-        store_some(s, reset, count);
-        store_some(s + width, update, count);
-        store_some(s + 2 * width, candidate, count);
-        store_some(s + 3 * width, hidden, count);
+        store_some(s, reset[row], count);
+        store_some(s + width, update[row], count);
+        store_some(s + 2 * width, candidate[row], count);
+        store_some(s + 3 * width, sums[3 * row + 2] + b, count);
       }
     }
   }
@@ -91,11 +125,14 @@ EXPORT void gru(const float *inputs, const float *weights, const float *bias, co
 INLINE void carry_back(float *carry, long carry_row, const float *weights, long n_weights,
                        const float *gradients, long gradients_row, long n_gradients, long blocks,
                        int rows) {
-  for (long block = 0; block < blocks; block += 2) {
-    vec sums[ROWS * 2] = {0};
+  for (long block = 0; block < blocks; block += 3) {
+    vec sums[ROWS * 3] = {0};
     const float *of_block = weights + block * n_weights * LANES;
-    int vectors = block + 1 < blocks ? 2 : 1;
-    if (vectors == 2)
+    int vectors = smaller(3, blocks - block);
+    if (vectors == 3)
+      multiply(sums, of_block, LANES, n_weights * LANES, gradients, gradients_row, n_gradients,
+               rows, 3);
+    else if (vectors == 2)
       multiply(sums, of_block, LANES, n_weights * LANES, gradients, gradients_row, n_gradients,
                rows, 2);
     else
@@ -163,14 +200,18 @@ INLINE void rnn_block(int rows, int vectors, const float *inputs, const float *w
                       long relu) {
   vec sums[ROWS * 2] = {0};
   multiply(sums, weights + first * width, LANES, width * LANES, h, h_row, width, rows, vectors);
-  for (int row = 0; row < rows; row++)
-    for (int v = 0; v < vectors; v++) {
-      long column = first + v * LANES, count = smaller(LANES, width - column);
-      vec sum = load_some(inputs + row * y_row + column, count) + sums[row * vectors + v];
+  for (int v = 0; v < vectors; v++) {
+    long column = first + v * LANES, count = smaller(LANES, width - column);
+    vec out[ROWS];
+    for (int row = 0; row < rows; row++)
+      out[row] = load_some(inputs + row * y_row + column, count) + sums[row * vectors + v];
+    if (!relu) tanh_each(out, rows);
+    for (int row = 0; row < rows; row++) {
       /* Compared this way round, NaN stays. */
-      vec output = relu ? select_vec(sum < 0.0f, splat(0), sum) : tanh_vec(sum);
-      store_some(y + row * y_row + column, output, count);
+      if (relu) out[row] = select_vec(out[row] < 0.0f, splat(0), out[row]);
+      store_some(y + row * y_row + column, out[row], count);
     }
+  }
 }
 
 INLINE void rnn_rows(int rows, const float *inputs, const float *weights, const float *state,

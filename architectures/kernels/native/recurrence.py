@@ -76,10 +76,11 @@ def _remember_gru(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
     _, weight, _, state, _ = inputs
     ctx.save_for_backward(weight, state, *output)
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # else zeros as large as the gates, at every step back
 
 
 def _differentiate_gru(
-    ctx: Any, grad_y: Tensor, grad_gates: Tensor
+    ctx: Any, grad_y: Tensor, grad_gates: None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
     weight, state, y, gates = ctx.saved_tensors
     width = weight.shape[1]

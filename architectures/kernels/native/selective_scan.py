@@ -131,12 +131,16 @@ def _backward_flops(u: Tensor, dt: Tensor, A: Tensor, *_: object) -> float:
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:6], output[2])
     ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)  # else zeros for the starts too
 
 
 def _differentiate(
-    ctx: Any, grad_y: Tensor, grad_final: Tensor, grad_starts: Tensor
+    ctx: Any, grad_y: Tensor | None, grad_final: Tensor | None, grad_starts: None
 ) -> tuple[Tensor | None, ...]:
     *inputs, starts = ctx.saved_tensors
+    u, _, A = inputs[:3]
+    grad_y = torch.zeros_like(u) if grad_y is None else grad_y
+    grad_final = u.new_zeros(u.shape[0], *A.shape) if grad_final is None else grad_final
     return (*WALK_BACK(*inputs, starts, grad_y, grad_final), None)
 
 

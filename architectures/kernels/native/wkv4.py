@@ -129,10 +129,17 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     w, u, k, v, _, _, _, lengths, _ = inputs
     ctx.save_for_backward(w, u, k, v, lengths, output[4])
     ctx.mark_non_differentiable(output[4])
+    ctx.set_materialize_grads(False)  # else zeros for the starts too
 
 
-def _differentiate(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-    return (*WALK_BACK(*ctx.saved_tensors, *gradients[:4]), None, None)
+def _differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    k = ctx.saved_tensors[2]
+    shapes = k.shape, *(3 * [k.shape[::2]])  # y (B, T, D), and a, b and p (B, D)
+    given = (
+        k.new_zeros(shape) if gradient is None else gradient
+        for shape, gradient in zip(shapes, gradients[:4], strict=True)
+    )
+    return (*WALK_BACK(*ctx.saved_tensors, *given), None, None)
 
 
 SCAN = define(
