@@ -9,8 +9,9 @@ B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from typing import Any, Literal, TypeAlias
 
@@ -27,7 +28,7 @@ from architectures.kernels.recurrence import (
     recurrence_kernel,
     rnn_recurrence,
 )
-from architectures.layers.bidirectional import refuse_state
+from architectures.layers.bidirectional import refuse_state, reverse
 from architectures.layers.checks import (
     check_at_least,
     check_choice,
@@ -121,12 +122,14 @@ class RecurrentStack(Body):
         torch_state = self._torch_state(state, x.shape[0])
         if lengths is None:
             y, new_state = self._run(x, torch_state)
-        elif self.causal and x.device.type == "cpu":
-            y, new_state = self._run_in_segments(x, torch_state, lengths)
-        else:
+        elif x.device.type != "cpu":
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
             packed_y, new_state = self.recurrence(packed, torch_state)
             y, _ = pad_packed_sequence(packed_y, batch_first=True, total_length=x.shape[1])
+        elif self.causal:
+            y, new_state = self._run_in_segments(self._run, x, torch_state, lengths)
+        else:
+            y, new_state = self._run_both_ways(x, torch_state, lengths)
         if isinstance(new_state, tuple):
             return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
         return y, new_state.transpose(0, 1)  # (B, L, H)
@@ -161,19 +164,66 @@ class RecurrentStack(Body):
         return gru_recurrence(linear(x, W, b + pad(outside, (0, self.width))), U, inside, state)
 
     def _run_torch(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Torch's layer, kept from oneDNN where autocast would ask it for what it has not.
+        """Run x by torch's module, all layers."""
+        with self._onednn_where_it_can(x):
+            y, new_state = self.recurrence(x, state)
+        return y, new_state
+
+    def _run_both_ways(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+        """Run x (B, T, D) layer by layer, the backward direction on each row's tokens reversed."""
+        before = state if isinstance(state, tuple) or state is None else (state,)
+        final: list[tuple[Tensor, ...]] = []
+        for layer in range(self.layers):
+            if layer:
+                x = drop(x, self.recurrence.dropout, self.training)
+            ways = []
+            for way, suffix in enumerate((f"l{layer}", f"l{layer}_reverse")):
+                own = before and tuple(part[2 * layer + way].unsqueeze(0) for part in before)
+                run = partial(self._run_direction, suffix)
+                read = reverse(x, lengths) if way else x
+                y, after = self._run_in_segments(run, read, own, lengths)
+                ways.append(reverse(y, lengths) if way else y)
+                final.append(after)
+            x = torch.cat(ways, dim=2)  # (B, T, D)
+        parts = tuple(torch.cat(part) for part in zip(*final, strict=True))  # each (2L, B, H)
+        return x, parts if self.cell == "lstm" else parts[0]
+
+    def _run_direction(self, suffix: str, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One direction of one layer on x (B, T, D or 2H), from a state of (1, B, H) each."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [getattr(self.recurrence, f"{name}_{suffix}") for name in names]
+        if state is None:
+            zeros = x.new_zeros(1, len(x), self.recurrence.hidden_size)
+            state = (zeros, zeros) if self.cell == "lstm" else (zeros,)
+        options = True, 1, 0.0, self.training, False, True  # biases, layers, ..., batch first
+        with self._onednn_where_it_can(x):
+            if self.cell == "lstm":
+                y, h, c = torch.lstm(x, state, weights, *options)
+                return y, (h, c)
+            functions = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+            y, h = functions[self.recurrence.mode](x, state[0], weights, *options)
+        return y, (h,)
+
+    @contextmanager
+    def _onednn_where_it_can(self, x: Tensor) -> Iterator[None]:
+        """Keep torch's LSTM from oneDNN where autocast would ask it for what it has not.
 
         torch looks for oneDNN's LSTM by the dtype of x, float32, and autocast then lowers x.
         """
         lowered = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if lowered and self.cell == "lstm" and self.kernel == "aten":
+        if lowered and self.cell == "lstm" and not onednn_takes(lowered_dtype(x.dtype)):
             with without_onednn():
-                y, new_state = self.recurrence(x, state)
+                yield
         else:
-            y, new_state = self.recurrence(x, state)
-        return y, new_state
+            yield
 
-    def _run_in_segments(self, x: Tensor, state: State, lengths: Tensor) -> tuple[Tensor, State]:
+    def _run_in_segments(
+        self,
+        run: Callable[[Tensor, State], tuple[Tensor, State]],
+        x: Tensor,
+        state: State,
+        lengths: Tensor,
+    ) -> tuple[Tensor, State]:
         """Run x (B, T, D) from one length to the next, and keep each row's state at its own.
 
         On a CPU packing leaves oneDNN and takes 1.4 to 16 times as long (LSTM, D = 64, T = 128 and
@@ -184,7 +234,7 @@ class RecurrentStack(Body):
         final: tuple[Tensor, ...] = ()
         start = 0
         for end in lengths.unique().tolist():
-            y, state = self._run(x[:, start:end], state)
+            y, state = run(x[:, start:end], state)
             outputs.append(y)
             parts = state if isinstance(state, tuple) else (state,)
             ends_here = (lengths == end).view(1, -1, 1)
@@ -192,7 +242,7 @@ class RecurrentStack(Body):
             final = tuple(map(torch.where, repeat(ends_here), parts, kept))  # each (L, B, H)
             start = end
         y = pad(torch.cat(outputs, dim=1), (0, 0, 0, x.shape[1] - start))  # (B, T, H)
-        return y, final if self.cell == "lstm" else final[0]
+        return y, final if isinstance(state, tuple) else final[0]
 
     def _torch_state(self, state: State, n_rows: int) -> State:
         """The state as torch wants it, layers first, (L, B, H)."""
@@ -226,8 +276,6 @@ class RecurrentStack(Body):
     @property
     def kernel(self) -> str:
         """Native code, or what torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
-
-        Not said here: two directions with `lengths` are packed, which on a CPU is torch's loop.
         """
         weight = next(self.recurrence.parameters())
         if weight.is_cuda:
@@ -246,6 +294,11 @@ class RecurrentStack(Body):
         hidden = self.width // directions
         per_layer = 2.0 * GATES[self.cell] * hidden * (self.width + hidden)
         return self.layers * directions * per_layer
+
+
+def lowered_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What autocast on a CPU makes of a dtype in the recurrent layers."""
+    return torch.get_autocast_dtype("cpu") if dtype == torch.float32 else dtype
 
 
 def onednn_takes(dtype: torch.dtype) -> bool:
