@@ -26,7 +26,6 @@ from architectures.kernels.causal_convolution import causal_convolution
 from architectures.kernels.selective_scan import (
     selective_scan,
     selective_scan_flops_per_token,
-    selective_scan_kernel,
     selective_scan_step,
 )
 from architectures.layers.checks import check_at_least
@@ -106,11 +105,6 @@ class MambaMixer(Body):
     def _scan_dtype(self) -> torch.dtype:
         """At least float32, whatever autocast or the parameters say: a state adds up all of T."""
         return torch.promote_types(self.A_log.dtype, torch.float32)
-
-    @property
-    def kernel(self) -> str:
-        """That of the scan."""
-        return selective_scan_kernel(self._scan_dtype(), self.A_log.device)
 
     def flops_per_token(self, length: int) -> float:
         """The four projections, the convolution (2 K E) and the scan."""

@@ -18,18 +18,12 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from architectures.kernels.native import recurrence as native
-from architectures.kernels.native.library import NATIVE, gradients, relative_error
+from architectures.kernels.native.library import gradients, relative_error
 
 
 def recurrence_is_native(*tensors: Tensor) -> bool:
     """Whether native code runs for these tensors: float32 on a CPU."""
     return native.KERNEL.takes(*tensors)
-
-
-def recurrence_kernel(dtype: torch.dtype, device: torch.device) -> str | None:
-    """The name of the native code, if it runs here for this dtype: found by running it."""
-    name = native.KERNEL.name_for(dtype, device) if dtype == torch.float32 else None
-    return name if name == NATIVE else None
 
 
 def gru_recurrence(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from architectures.kernels.linear_scan import (
     last_state,
     linear_scan,
     linear_scan_flops_per_token,
-    linear_scan_kernel,
 )
 
 
@@ -65,12 +64,6 @@ class DiagonalRecurrence(Body):
             h = torch.addcmul(h, decay, torch.view_as_complex(state))
         y = real_product(h, C).to(x_t.dtype) + x_t * self.D
         return self.mix_channels(y), torch.view_as_real(h)
-
-    @property
-    def kernel(self) -> str:
-        """That of the scan."""
-        dtype = torch.promote_types(self.D.dtype, torch.complex64)
-        return linear_scan_kernel(dtype, self.D.device)
 
     def flops_per_token(self, length: int) -> float:
         """B x and Re(C h), 4 N D each, the scan, and the mixing of channels."""

@@ -24,7 +24,6 @@ from architectures.body import Body, State, real_positions
 from architectures.kernels.recurrence import (
     gru_recurrence,
     recurrence_is_native,
-    recurrence_kernel,
     rnn_recurrence,
 )
 from architectures.layers.bidirectional import refuse_state
@@ -166,7 +165,7 @@ class RecurrentStack(Body):
         torch looks for oneDNN's LSTM by the dtype of x, float32, and autocast then lowers x.
         """
         lowered = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if lowered and self.cell == "lstm" and self.kernel == "aten":
+        if lowered and self.cell == "lstm" and not onednn_takes(lowered_dtype(x.dtype)):
             with without_onednn():
                 y, new_state = self.recurrence(x, state)
         else:
@@ -223,29 +222,17 @@ class RecurrentStack(Body):
                     f"{tuple(tensor.shape)}: pass one that it returned"
                 )
 
-    @property
-    def kernel(self) -> str:
-        """Native code, or what torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
-
-        Not said here: two directions with `lengths` are packed, which on a CPU is torch's loop.
-        """
-        weight = next(self.recurrence.parameters())
-        if weight.is_cuda:
-            return "cudnn" if torch.backends.cudnn.is_acceptable(weight) else "aten"
-        dtype = weight.dtype
-        if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-        if self.cell != "lstm" and self.causal:
-            return recurrence_kernel(dtype, weight.device) or "aten"
-        takes = self.cell == "lstm" and weight.device.type == "cpu" and onednn_takes(dtype)
-        return "onednn" if takes else "aten"
-
     def flops_per_token(self, length: int) -> float:
         """2 G H (inputs + H) for each of L layers and each direction; G gates."""
         directions = 1 if self.causal else 2
         hidden = self.width // directions
         per_layer = 2.0 * GATES[self.cell] * hidden * (self.width + hidden)
         return self.layers * directions * per_layer
+
+
+def lowered_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What autocast on a CPU makes of a dtype in the recurrent layers."""
+    return torch.get_autocast_dtype("cpu") if dtype == torch.float32 else dtype
 
 
 def onednn_takes(dtype: torch.dtype) -> bool:
