@@ -148,15 +148,17 @@ class Body(nn.Module):
     def kernel_paths(self, *, padded: bool = False) -> Paths:
         """Each operation and its path, seen while a short sequence is read and walked back.
 
-        The sequence is one row of PROBE_TOKENS, in training mode, under the caller's autocast, and
-        has `lengths` if it is `padded`. The body is left as it was: weights, gradients, buffers,
-        mode, and the random numbers to come.
+        The sequence is one row of PROBE_TOKENS, or two of different `lengths` if it is `padded`, in
+        training mode and under the caller's autocast. The body is left as it was: weights,
+        gradients, buffers, mode, and the random numbers to come.
         """
         weight = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
         length = min(PROBE_TOKENS, self.max_length or PROBE_TOKENS)
         x = torch.linspace(-1.0, 1.0, length * self.width).view(1, length, self.width)
+        # Rows of one length may be taken for unpadded ones.
+        x = x.repeat(2 if padded else 1, 1, 1)
         x = x.to(device=weight.device, dtype=weight.dtype).requires_grad_()
-        lengths = torch.tensor([length], device=x.device) if padded else None
+        lengths = torch.tensor([length, -(-length // 2)], device=x.device) if padded else None
         with _untouched(self, x.device), torch.enable_grad(), recorded() as paths:
             y, _ = self(x, lengths=lengths)
             if y.requires_grad:

@@ -203,6 +203,21 @@ def test_the_page_of_the_architectures_is_not_stale() -> None:
     assert written == report.as_markdown(certified, kernels) + "\n", report.COMMAND
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["native", "reference"])
+def test_the_laws_hold_on_either_kernels(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, where native code runs."""
+    monkeypatch.setenv("SEQBENCH_KERNELS", kernels)
+    device = torch.device("cpu")
+    for name, findings in report.certificates(
+        ["gru", "mamba", "rwkv4"], dtype=torch.float32, device=device
+    ):
+        broken = [finding for finding in findings if not finding.holds]
+        assert not broken, (name, broken)
+        (fast,) = [finding for finding in findings if finding.law == "fast_path_equals_reference"]
+        assert ("native" in fast.detail) == (kernels == "native"), name
+
+
 def test_relative_error_sees_what_is_wrong() -> None:
     expected = torch.tensor([1.0, -4.0])
     assert relative_error(expected, expected) == 0.0
