@@ -8,11 +8,17 @@ B batch, T time, D width.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from architectures.kernels.paths import Paths, name_of, recorded
+
+PROBE_TOKENS = 64
+"""Of the sequence that is run to see which paths it takes; some choose by the length."""
 
 State: TypeAlias = Any
 """A pytree of tensors (None, a tensor, or tuples, lists and dicts of them), batch first."""
@@ -133,8 +139,31 @@ class Body(nn.Module):
 
     @property
     def kernel(self) -> str:
-        """The implementation that runs on the present device and dtype, as the row names it."""
-        return "reference"
+        """The implementation that runs on the present device and dtype, as the row names it.
+
+        The distinct paths of the operations that decide speed (kernels/paths.py), found by running.
+        """
+        return name_of(self.kernel_paths())
+
+    def kernel_paths(self, *, padded: bool = False) -> Paths:
+        """Each operation and its path, seen while a short sequence is read and walked back.
+
+        The sequence is one row of PROBE_TOKENS, or two of different `lengths` if it is `padded`, in
+        training mode and under the caller's autocast. The body is left as it was: weights,
+        gradients, buffers, mode, and the random numbers to come.
+        """
+        weight = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
+        length = min(PROBE_TOKENS, self.max_length or PROBE_TOKENS)
+        x = torch.linspace(-1.0, 1.0, length * self.width).view(1, length, self.width)
+        # Rows of one length may be taken for unpadded ones.
+        x = x.repeat(2 if padded else 1, 1, 1)
+        x = x.to(device=weight.device, dtype=weight.dtype).requires_grad_()
+        lengths = torch.tensor([length, -(-length // 2)], device=x.device) if padded else None
+        with _untouched(self, x.device), torch.enable_grad(), recorded() as paths:
+            y, _ = self(x, lengths=lengths)
+            if y.requires_grad:
+                torch.autograd.grad(y, x, torch.ones_like(y), allow_unused=True)
+        return paths
 
     def flops_per_token(self, length: int) -> float:
         """Floating-point operations of the forward pass per token at T = `length`.
@@ -162,6 +191,25 @@ class Body(nn.Module):
     def width_multiple(cls, **options: Any) -> int:
         """Widths have to be multiples of this, given the options (heads, for instance)."""
         return 1
+
+
+@contextmanager
+def _untouched(body: Body, device: torch.device) -> Iterator[None]:
+    """Training mode inside; afterwards modes, buffers and random numbers are as before."""
+    modes = [(module, module.training) for module in body.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in body.buffers()]
+    accelerated = device.type != "cpu"
+    devices = [device] if accelerated else []
+    with torch.random.fork_rng(devices, device_type=device.type if accelerated else "cuda"):
+        body.train()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
 
 def real_positions(lengths: Tensor, length: int) -> Tensor:

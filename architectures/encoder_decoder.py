@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from architectures.bidirectional import check_options, resolve
 from architectures.body import Body, State, real_positions
+from architectures.kernels.paths import REFERENCE, note
 from architectures.layers.bidirectional import refuse_state
 from architectures.layers.checks import check_choice
 from architectures.layers.memory_attention import (
@@ -127,17 +128,13 @@ class EncoderDecoder(Body):
     def _in_turn(self, x: Tensor, inner: State, before: Tensor, kept: Kept) -> tuple[Tensor, State]:
         """One symbol after the other: the output before it asks for the context of each."""
         assert self.attend is not None
+        note("attention_in_turn", REFERENCE)
         outputs = []
         for x_t in x.unbind(1):
             context = self.attend(before.unsqueeze(1), kept).squeeze(1)  # (B, D)
             before, inner = self.decoder.step(self.merge(torch.cat([x_t, context], dim=1)), inner)
             outputs.append(before)
         return torch.stack(outputs, dim=1), (inner, before, kept)
-
-    @property
-    def kernel(self) -> str:
-        """The kernels of both, each once."""
-        return "+".join(dict.fromkeys(body.kernel for body in self.inner_bodies()))
 
     def flops_per_token(self, length: int) -> float:
         """Both bodies, and attention to `length` tokens of the source, for each token."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from architectures.body import Body, State, UnsupportedError, real_positions
+from architectures.kernels.paths import note
 from architectures.layers.checks import check_at_least
 from architectures.layers.hf_cache import CacheMemory
 from architectures.layers.hf_config import configuration, first_line
@@ -126,12 +127,9 @@ class Hf(Body):
             # The library's product of groups, its default, has no float64.
             in_float64 = x.dtype == torch.float64
             self.model.config._experts_implementation = "eager" if in_float64 else self.experts
+        # Of its paths some are torch's, which are seen; of the others it alone knows.
+        note("model", f"transformers-{self.model_type}")
         return self.memory.read(self.model, x, layers)
-
-    @property
-    def kernel(self) -> str:
-        """The library's model; which of its paths runs, it alone knows."""
-        return f"transformers-{self.model_type}"
 
     def flops_per_token(self, length: int) -> float:
         """2 for each weight of a matrix, and 4 T D a layer of attention; scans are not counted.

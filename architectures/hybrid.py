@@ -76,11 +76,6 @@ class Hybrid(Body):
                 "pass a state that this body returned"
             )
 
-    @property
-    def kernel(self) -> str:
-        """The layers' kernels, each once."""
-        return "+".join(dict.fromkeys(body.kernel for body in self.inner_bodies()))
-
     def flops_per_token(self, length: int) -> float:
         """The sum over the layers."""
         return sum(body.flops_per_token(length) for body in self.inner_bodies())

@@ -26,7 +26,6 @@ from architectures.kernels.causal_convolution import causal_convolution
 from architectures.kernels.selective_scan import (
     selective_scan,
     selective_scan_flops_per_token,
-    selective_scan_kernel,
     selective_scan_step,
 )
 from architectures.layers.checks import check_at_least
@@ -96,7 +95,7 @@ class MambaMixer(Body):
         rank, n_state = self.dt_proj.in_features, self.A_log.shape[1]
         low_rank, B, C = self.x_proj(u).split([rank, n_state, n_state], dim=-1)
         dtype = self._scan_dtype()
-        # The same product with the weight stored by rows of R: its gradient then takes half the time.
+        # The same product, with the weight stored the other way: its gradient takes half the time.
         weight = self.dt_proj.weight.t().contiguous().t()
         dt = softplus(linear(low_rank, weight, self.dt_proj.bias).to(dtype))
         return dt, B.to(dtype), C.to(dtype)
@@ -108,11 +107,6 @@ class MambaMixer(Body):
     def _scan_dtype(self) -> torch.dtype:
         """At least float32, whatever autocast or the parameters say: a state adds up all of T."""
         return torch.promote_types(self.A_log.dtype, torch.float32)
-
-    @property
-    def kernel(self) -> str:
-        """That of the scan."""
-        return selective_scan_kernel(self._scan_dtype(), self.A_log.device)
 
     def flops_per_token(self, length: int) -> float:
         """The four projections, the convolution (2 K E) and the scan."""

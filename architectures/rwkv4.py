@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from architectures.body import Body, ParamGroup, State
-from architectures.kernels.wkv4 import wkv4, wkv4_flops_per_token, wkv4_kernel
+from architectures.kernels.wkv4 import wkv4, wkv4_flops_per_token
 from architectures.layers.checks import check_at_least
 from architectures.layers.residual import Residual
 from architectures.layers.token_shift import token_shift
@@ -74,12 +74,6 @@ class TimeMixing(Body):
         )
         return self.output(receptance * y.to(receptance.dtype)), (last, *wkv_state)
 
-    @property
-    def kernel(self) -> str:
-        """That of the wkv."""
-        dtype = torch.promote_types(self.log_decay_rate.dtype, torch.float32)
-        return wkv4_kernel(dtype, self.log_decay_rate.device)
-
     def flops_per_token(self, length: int) -> float:
         """Four projections and the wkv."""
         return 8.0 * self.width**2 + wkv4_flops_per_token(self.width)
@@ -120,11 +114,6 @@ class ChannelMixing(Body):
         mixed = [torch.lerp(before, x, mix.to(x.dtype)) for mix in self.mix]
         hidden = relu(self.key(mixed[0])).square()
         return self.receptance(mixed[1]).sigmoid() * self.value(hidden), last
-
-    @property
-    def kernel(self) -> str:
-        """Torch's own products: there is nothing else in it."""
-        return "aten"
 
     def flops_per_token(self, length: int) -> float:
         """Three projections."""

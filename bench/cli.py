@@ -136,20 +136,21 @@ def certify(
         asked, problems = certificates.registered()
     for problem in problems:
         print(f"bench: {problem}", file=sys.stderr)
-    found = {}
+    found, kernels = {}, {}
+    tried, on = getattr(torch, dtype.value), torch.device(device.value)
     for name, findings in certificates.certificates(
-        asked,
-        dtype=getattr(torch, dtype.value),
-        device=torch.device(device.value),
-        thorough=thorough,
+        asked, dtype=tried, device=on, thorough=thorough
     ):
         found[name] = findings
+        # The page says what runs are trained with; lines and JSON what the laws were tried on.
+        numbers = torch.float32 if format_ is CertificateFormat.md else tried
+        kernels[name] = certificates.kernel(name, dtype=numbers, device=on)
         if format_ is CertificateFormat.text:
-            print(certificates.lines(name, findings), flush=True)
+            print(certificates.lines(name, kernels[name], findings), flush=True)
     if format_ is CertificateFormat.md:
-        print(certificates.as_markdown(found))
+        print(certificates.as_markdown(found, kernels))
     elif format_ is CertificateFormat.json:
-        print(certificates.as_json(found))
+        print(certificates.as_json(found, kernels))
     holds = all(finding.holds for findings in found.values() for finding in findings)
     if problems or not holds:
         raise typer.Exit(1)

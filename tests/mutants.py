@@ -258,6 +258,18 @@ class RaisesInHalf(Mutant):
         return torch.lerp(y, self.project(x), 0.5), h
 
 
+class WrongInFloat32(Mutant):
+    """A fast path with another result, where float64 has none."""
+
+    def after(self, x: Tensor, state: Any, lengths: Any, y: Tensor, h: Any) -> tuple[Tensor, Any]:
+        return (y * 1.01 if x.dtype == torch.float32 else y), h
+
+
+class WrongGradientInFloat32(Mutant):
+    def after(self, x: Tensor, state: Any, lengths: Any, y: Tensor, h: Any) -> tuple[Tensor, Any]:
+        return (y + 0.01 * (y - y.detach()) if x.dtype == torch.float32 else y), h
+
+
 class HidesNan(Mutant):
     def before(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         return x.nan_to_num(), state

@@ -53,6 +53,8 @@ MUTANTS: list[tuple[type[Leaky], str]] = [
     (mutants.GrowsLate, "long_streams_do_not_drift"),
     (mutants.CancelsInHalf, "autocast_stays_near"),
     (mutants.RaisesInHalf, "autocast_stays_near"),
+    (mutants.WrongInFloat32, "fast_path_equals_reference"),
+    (mutants.WrongGradientInFloat32, "fast_path_equals_reference"),
     (mutants.HidesNan, "nan_shows_and_stays_in_its_row"),
     (mutants.SpreadsNan, "nan_shows_and_stays_in_its_row"),
     (mutants.SqueezesTooMuch, "one_token_and_one_row_are_enough"),
@@ -73,6 +75,8 @@ NARROW: list[type[Leaky]] = [
     mutants.GrowsLate,
     mutants.CancelsInHalf,
     mutants.RaisesInHalf,
+    mutants.WrongInFloat32,
+    mutants.WrongGradientInFloat32,
     mutants.HidesNan,
     mutants.SpreadsNan,
     mutants.TakesAnyState,
@@ -145,7 +149,7 @@ def test_thorough_laws_hold_for_one_body_of_each_kind(name: str, options: dict[s
     streaming = partial(long_streams_do_not_drift, n_steps=TENTH_OF_A_STREAM)
     laws = {"compiling_changes_nothing": compiling, "long_streams_do_not_drift": streaming}
     findings = certify(name, lambda: make_body(choice, CERTIFIED_WIDTH), laws=laws)
-    assert all(finding.holds for finding in findings), report.lines(name, findings)
+    assert all(finding.holds for finding in findings), report.lines(name, "", findings)
 
 
 def test_a_law_that_raises_is_broken_and_says_why() -> None:
@@ -160,20 +164,22 @@ def found(**errors: float) -> list[Finding]:
 
 def test_lines_and_tables_say_what_is_broken() -> None:
     findings = found(split_invariance=3e-16, rows_do_not_mix=math.inf)
-    first, second = report.lines("gru", findings).splitlines()
+    kernel, first, second = report.lines("gru", "aten", findings).splitlines()
+    assert kernel.split() == ["gru", "kernel", "aten"]
     assert "holds" in first
     assert "BROKEN" in second
-    entries = json.loads(report.as_json({"gru": findings}))
+    entries = json.loads(report.as_json({"gru": findings}, {"gru": "aten"}))
     assert [entry["holds"] for entry in entries] == [True, False]
     assert [entry["error"] for entry in entries] == [3e-16, None]
-    page = report.as_markdown({"gru": findings})
+    page = report.as_markdown({"gru": findings}, {"gru": "aten"})
     assert "1 of 2, broken: `rows_do_not_mix` |" in page
     assert "| <= 1e-12 | 1e-10 |" in page
     assert "| inf | 1e-10 |" in page
 
 
 def test_the_page_does_not_know_the_last_bits() -> None:
-    pages = {report.as_markdown({"gru": found(rows_do_not_mix=e)}) for e in (2e-16, 7e-16, 9e-13)}
+    errors = (2e-16, 7e-16, 9e-13)
+    pages = {report.as_markdown({"gru": found(rows_do_not_mix=e)}, {"gru": ""}) for e in errors}
     assert len(pages) == 1
     assert report.rounded(found(rows_do_not_mix=3e-11)) == "<= 1e-10"
     assert report.rounded(found(rows_do_not_mix=0.0)) == "0"
@@ -193,7 +199,23 @@ def test_the_page_of_the_architectures_is_not_stale() -> None:
     device = torch.device("cpu")
     certified = dict(report.certificates(names, dtype=torch.float64, device=device))
     written = (Path(architectures.__file__).parent / "README.md").read_text()
-    assert written == report.as_markdown(certified) + "\n", report.COMMAND
+    kernels = {name: report.kernel(name, dtype=torch.float32, device=device) for name in names}
+    assert written == report.as_markdown(certified, kernels) + "\n", report.COMMAND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["native", "reference"])
+def test_the_laws_hold_on_either_kernels(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, where native code runs."""
+    monkeypatch.setenv("SEQBENCH_KERNELS", kernels)
+    device = torch.device("cpu")
+    for name, findings in report.certificates(
+        ["gru", "mamba", "rwkv4"], dtype=torch.float32, device=device
+    ):
+        broken = [finding for finding in findings if not finding.holds]
+        assert not broken, (name, broken)
+        (fast,) = [finding for finding in findings if finding.law == "fast_path_equals_reference"]
+        assert ("native" in fast.detail) == (kernels == "native"), name
 
 
 def test_relative_error_sees_what_is_wrong() -> None:

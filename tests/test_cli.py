@@ -293,6 +293,7 @@ def test_a_certificate_has_a_line_for_each_law():
     done = bench("certify", "gru", "gru")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines.pop(0) == ["gru", "kernel", "aten"]  # of float64
     assert [line[1] for line in lines] == list(LAWS)
     assert {(line[0], line[2], line[4]) for line in lines} == {("gru", "holds", "<=")}
 

@@ -47,7 +47,7 @@ def test_a_hybrid_is_its_layers_one_after_the_other() -> None:
     names = ("gru_stack", "transformer")
     alone = [ARCHITECTURES[name](16, layers=1).double() for name in names]  # type: ignore[call-arg]
     assert body.flops_per_token(50) == 2 * sum(inner.flops_per_token(50) for inner in alone)
-    assert body.kernel == "+".join(inner.kernel for inner in alone)
+    assert body.kernel == "+".join(inner.kernel for inner in alone) == "aten+sdpa-flash"
 
 
 def test_a_hybrid_is_what_its_layers_are_together() -> None:

@@ -171,7 +171,9 @@ def test_a_body_is_the_librarys_model(options: dict[str, Any]) -> None:
     expected = body.model(inputs_embeds=x, use_cache=False).last_hidden_state
     torch.testing.assert_close(y, expected)
     assert list(state_tensors(state))
-    assert body.kernel == f"transformers-{options['model_type']}"
+    kernel, _, attention = body.kernel.partition("+")
+    assert kernel == f"transformers-{options['model_type']}"
+    assert bool(attention) == (body.memory.n_attention > 0)
     assert sum("embed" in name or "wte" in name for name, _ in body.named_parameters()) == 0
 
 

@@ -13,6 +13,7 @@ from architectures.kernels import linear_scan as linear
 from architectures.kernels.native import build as building
 from architectures.kernels.native import library
 from architectures.kernels.native.build import BuildError, build
+from architectures.kernels.paths import recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 64
@@ -34,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEQBENCH_KERNELS", "auto")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(building.tempfile, "tempdir", str(tmp_path))
-    for name, value in {"_tried": False, "_code": None, "reason": None, "ran": set()}.items():
+    for name, value in {"_tried": False, "_code": None, "reason": None}.items():
         monkeypatch.setattr(KERNEL, name, value)
     return tmp_path / "cache"
 
@@ -47,8 +48,17 @@ def compiler(folder: Path, script: str) -> str:
     return str(path)
 
 
-def scanned() -> torch.Tensor:
-    return linear.linear_scan(torch.full((1, 3, 2), 0.5), torch.ones(1, 3, 2))
+def scanned(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return linear.linear_scan(
+        torch.full((1, 3, 2), 0.5, dtype=dtype), torch.ones(1, 3, 2).to(dtype)
+    )
+
+
+def path(dtype: torch.dtype = torch.float32) -> str:
+    """What the scan runs on."""
+    with recorded() as paths:
+        scanned(dtype)
+    return paths["linear_scan"]
 
 
 def is_right(states: torch.Tensor) -> bool:
@@ -70,7 +80,7 @@ def test_the_name_changes_with_source_compiler_and_processor(
     names = {build("linear_scan").name}
     monkeypatch.setenv("CC", compiler(tmp_path, 'exec cc "$@"'))
     names.add(build("linear_scan").name)
-    monkeypatch.setattr(building, "_processor", lambda: "another")
+    monkeypatch.setattr(building, "processor", lambda: "another")
     names.add(build("linear_scan").name)
     for source in building.SOURCES.glob("*.[ch]"):
         (tmp_path / source.name).write_text(f"{source.read_text()}\n")
@@ -103,7 +113,7 @@ def test_a_cache_that_cannot_be_written_is_gone_round(
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "file" / "below"))
     assert build("linear_scan").parent == tmp_path / f"seqbench-{os.getuid()}"
     assert is_right(scanned())
-    assert KERNEL.ran
+    assert path() == "native-cpu"
     monkeypatch.setattr(building.tempfile, "tempdir", str(tmp_path / "file"))
     with pytest.raises(BuildError, match="no folder"):
         build("linear_scan")
@@ -136,8 +146,7 @@ def test_a_compiler_that_does_not_work_leaves_the_reference(
     monkeypatch.setenv("CC", compiler(tmp_path, script))
     assert is_right(scanned())
     assert is_right(scanned())
-    assert not KERNEL.ran
-    assert KERNEL.name_for(torch.float32, torch.device("cpu")) == "reference"
+    assert path() == "reference"
     assert said in library.reasons()["linear_scan"]
     assert len(caplog.records) == 1
     assert said in caplog.text
@@ -164,7 +173,7 @@ def test_a_compiler_without_openmp_is_enough(
     script = 'case "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"'
     monkeypatch.setenv("CC", compiler(tmp_path, script))
     assert is_right(scanned())
-    assert KERNEL.ran
+    assert path() == "native-cpu"
 
 
 def test_a_kernel_that_is_wrong_is_switched_off(
@@ -181,13 +190,13 @@ def test_a_kernel_that_is_wrong_is_switched_off(
 def test_the_variable_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQBENCH_KERNELS", "reference")
     assert is_right(scanned())
-    assert KERNEL.name_for(torch.float32, torch.device("cpu")) == "reference"
+    assert path() == "reference"
     assert not KERNEL._tried
     assert not library.reasons()
     monkeypatch.setenv("SEQBENCH_KERNELS", "native")
     assert is_right(scanned())
-    assert KERNEL.name_for(torch.float32, torch.device("cpu")) == "native-cpu"
-    assert KERNEL.name_for(torch.float64, torch.device("cpu")) == "reference"
+    assert path() == "native-cpu"
+    assert path(torch.float64) == "reference"
     monkeypatch.setenv("SEQBENCH_KERNELS", "fast")
     with pytest.raises(ValueError, match="'fast'; choices: auto, native, reference"):
         scanned()
@@ -197,7 +206,7 @@ def test_the_variable_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_self_check_does_not_see_the_callers_modes() -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert is_right(scanned())
-    assert KERNEL.ran
+    assert path() == "native-cpu"
 
 
 def test_importing_the_architectures_compiles_and_loads_nothing(cache: Path) -> None:

@@ -14,6 +14,7 @@ from architectures.kernels import linear_scan as linear
 from architectures.kernels import selective_scan as selective
 from architectures.kernels import wkv4 as wkv
 from architectures.kernels.native import library
+from architectures.kernels.paths import recorded
 from tests.native_operations import (
     BFLOAT16,
     OPERATIONS,
@@ -88,24 +89,23 @@ def test_nan_shows_and_stays_in_its_row(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear_scan", "selective_scan", "wkv4"])
 def test_bfloat16_is_computed_in_float32(name: str) -> None:
-    kernel = OPERATIONS[name][0]
-    kernel.ran.discard(torch.float32)
     inputs = [x.bfloat16() for x in OPERATIONS[name][2]()]
-    found = library.gradients(lambda *x: outputs_of(name, x), inputs)
+    with recorded() as paths:
+        found = library.gradients(lambda *x: outputs_of(name, x), inputs)
     assert {x.dtype for x in found} == {torch.bfloat16}
-    assert torch.float32 in kernel.ran
+    assert paths == {name: "native-cpu"}
     expected = library.gradients(lambda *x: outputs_of(name, x), [x.double() for x in inputs])
     assert library.relative_error(found, expected) < BFLOAT16
 
 
 @pytest.mark.parametrize("name", ["linear_scan", "linear_scan_complex", "selective_scan", "wkv4"])
 def test_mixed_dtypes_and_float64_go_to_the_reference(name: str) -> None:
-    kernel = OPERATIONS[name][0]
     inputs = OPERATIONS[name][2]()
-    kernel.ran.clear()
-    expected = outputs_of(name, inputs)
-    mixed = outputs_of(name, [single([inputs[0]])[0], *inputs[1:]])
-    assert not kernel.ran
+    with recorded() as paths:
+        expected = outputs_of(name, inputs)
+        mixed = outputs_of(name, [single([inputs[0]])[0], *inputs[1:]])
+    assert paths[name.removesuffix("_complex")] == "reference"
+    assert "native-cpu" not in paths.values()
     assert library.relative_error(mixed, expected) < SINGLE
 
 
@@ -231,15 +231,20 @@ def test_code_is_never_given_memory_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize("name", ["gru", "rnn", "gru_stack", "rnn_stack"])
-def test_autocast_leaves_the_recurrences_to_torch(name: str) -> None:
+@pytest.mark.parametrize("mixed", [True, False])
+def test_recurrences_take_bfloat16_natively(name: str, mixed: bool) -> None:
     from architectures import ARCHITECTURES
 
     torch.manual_seed(0)
     body = ARCHITECTURES[name](13)
     x = torch.randn(3, 9, 13)
     expected, _ = body(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        y, _ = body(x)
-        assert "native" not in body.kernel
+    if not mixed:
+        body, x = body.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        y, state = body(x)
+        body(x, state)
+        assert body.kernel == "native-cpu"
         y.float().square().mean().backward()
     assert (y - expected).abs().max() <= 0.05 * expected.abs().max()  # bfloat16 has 8 bits
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in body.parameters())

@@ -13,6 +13,7 @@ from architectures.kernels import recurrence
 from architectures.kernels import selective_scan as selective
 from architectures.kernels import wkv4 as wkv
 from architectures.kernels.native import library
+from architectures.kernels.paths import recorded
 from architectures.layers.recurrent import RecurrentStack
 from tests.native_operations import (
     LENGTHS,
@@ -104,7 +105,6 @@ def test_wkv4_begins_at_nothing_and_does_not_overflow() -> None:
 @pytest.mark.parametrize("taps", [1, 2, 4, 16, 17])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_causal_convolution_equals_the_reference(width: int, taps: int) -> None:
-    convolution.native.KERNEL.ran.clear()
     for length in LENGTHS:
         x, state = normal(3, length, width, seed=1), normal(3, taps - 1, width, seed=2)
         inputs = [x, normal(width, taps, seed=3), normal(width, seed=4), state]
@@ -116,7 +116,10 @@ def test_causal_convolution_equals_the_reference(width: int, taps: int) -> None:
             inputs,
         )
         assert found < SINGLE
-    assert bool(convolution.native.KERNEL.ran) == (taps <= convolution.native.MAX_TAPS)
+    with recorded() as paths:
+        convolution.causal_convolution(*(tensor.float() for tensor in inputs[:3]))
+    native = taps <= convolution.native.MAX_TAPS
+    assert paths == {"causal_convolution": "native-cpu" if native else "reference"}
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 5, 9])

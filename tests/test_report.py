@@ -99,6 +99,10 @@ def test_a_mean_rank_is_refused_where_a_cell_is_not_in_the_study(tmp_path: Path)
     [
         ("reference", "reference"),
         ("reference-chunked", "reference"),
+        ("chunked+reference", "reference"),
+        ("chunked", "library"),
+        ("fft", "library"),
+        ("native-cpu+sdpa-flash", "library"),
         ("cudnn", "library"),
         ("sdpa-flash", "library"),
         (None, "unknown"),

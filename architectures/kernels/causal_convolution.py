@@ -14,6 +14,7 @@ from torch import Tensor
 
 from architectures.kernels.native import causal_convolution as native
 from architectures.kernels.native.library import gradients, relative_error
+from architectures.kernels.paths import REFERENCE, note
 
 
 def causal_convolution(
@@ -35,6 +36,7 @@ def causal_convolution(
     if n_before < native.MAX_TAPS and native.KERNEL.takes(x, weight, bias, state):
         y: Tensor = native.CONVOLVE(x, weight, bias, state)
     else:
+        note("causal_convolution", REFERENCE)
         y = causal_convolution_reference(x, weight, bias, state)
     return y, _last_inputs(x, state, lengths)
 

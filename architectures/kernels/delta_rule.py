@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
+from architectures.kernels.paths import note_chunked
 from architectures.kernels.ssd import chunked, joined, pairwise_decay
 
 CHUNK_TOKENS = 32
@@ -39,6 +40,7 @@ def gated_delta_rule(
     """
     if state is None:
         state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
+    note_chunked("gated_delta_rule", v)
     # A state adds up all of T: the products stay in the dtype of the operands.
     with torch.autocast(v.device.type, enabled=False):
         return _gated_delta_rule(q, k, v, beta, log_decay, state)
@@ -60,6 +62,7 @@ def general_delta_rule(
     """
     if state is None:
         state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
+    note_chunked("general_delta_rule", v)
     with torch.autocast(v.device.type, enabled=False):
         return _general_delta_rule(q, k, v, a, b, log_decay, state)
 

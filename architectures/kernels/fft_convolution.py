@@ -13,12 +13,15 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from architectures.kernels.paths import FFT, note
+
 
 def fft_convolution(u: Tensor, kernel: Tensor) -> Tensor:
     """Convolve each channel of u (B, H, T) with kernel (H, T): y (B, H, T).
 
     The transforms span at least 2T - 1 points, so that nothing wraps around from the end.
     """
+    note("fft_convolution", FFT)
     length = u.shape[-1]
     n_points = next_fast_len(2 * length - 1, real=True)
     spectrum = torch.fft.rfft(u, n_points) * torch.fft.rfft(kernel, n_points)  # (B, H, F)

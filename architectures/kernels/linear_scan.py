@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 
 from architectures.kernels.native import linear_scan as native
 from architectures.kernels.native.library import gradients, relative_error
+from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = 32
@@ -42,6 +43,7 @@ def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     if native.KERNEL.takes(a, b, state):
         states: Tensor = native.SCAN(a, b, state)
         return states
+    note("linear_scan", REFERENCE)
     return linear_scan_reference(a, b, state)
 
 
@@ -50,11 +52,6 @@ def linear_scan_reference(a: Tensor, b: Tensor, state: Tensor) -> Tensor:
     """The same in plain PyTorch, for any device and dtype."""
     states: Tensor = _LinearScan.apply(a, b, state)  # type: ignore[no-untyped-call]
     return states
-
-
-def linear_scan_kernel(dtype: torch.dtype, device: torch.device) -> str:
-    """What runs here for this dtype, found by running it."""
-    return native.KERNEL.name_for(dtype, device)
 
 
 def last_state(states: Tensor, lengths: Tensor | None = None) -> Tensor:

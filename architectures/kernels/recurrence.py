@@ -18,32 +18,33 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from architectures.kernels.native import recurrence as native
-from architectures.kernels.native.library import NATIVE, gradients, relative_error
+from architectures.kernels.native.library import gradients, ready, relative_error
+
+COMPUTED_SINGLE = (torch.float32, torch.bfloat16)
 
 
 def recurrence_is_native(*tensors: Tensor) -> bool:
-    """Whether native code runs for these tensors: float32 on a CPU."""
-    return native.KERNEL.takes(*tensors)
-
-
-def recurrence_kernel(dtype: torch.dtype, device: torch.device) -> str | None:
-    """The name of the native code, if it runs here for this dtype: found by running it."""
-    name = native.KERNEL.name_for(dtype, device) if dtype == torch.float32 else None
-    return name if name == NATIVE else None
+    """Whether native code runs for these tensors: float32 or bfloat16, mixed or not, on a CPU."""
+    if any(x.dtype not in COMPUTED_SINGLE or x.device.type != "cpu" for x in tensors):
+        return False
+    return ready(native.KERNEL.name)
 
 
 def gru_recurrence(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:
-    """All h (B, T, H) of inputs (B, T, 3H), weight U (3H, H), bias (H,) and state (B, H)."""
-    tensors = inputs, weight, bias, state
+    """All h (B, T, H) of inputs (B, T, 3H), weight U (3H, H), bias (H,) and state (B, H).
+
+    Of the inputs' dtype; what is in bfloat16 is computed in float32.
+    """
+    tensors = inputs.float(), weight.float(), bias.float(), state.float()
     differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     y: Tensor = native.GRU(*tensors, differentiates)[0]
-    return y
+    return y.to(inputs.dtype)
 
 
 def rnn_recurrence(inputs: Tensor, weight: Tensor, state: Tensor, *, relu: bool) -> Tensor:
-    """All h (B, T, H) of inputs (B, T, H), weight U (H, H) and state (B, H)."""
-    y: Tensor = native.RNN(inputs, weight, state, relu)
-    return y
+    """All h (B, T, H) of inputs (B, T, H), weight U (H, H) and state (B, H): as `gru_recurrence`."""
+    y: Tensor = native.RNN(inputs.float(), weight.float(), state.float(), relu)
+    return y.to(inputs.dtype)
 
 
 def gru_loop(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> Tensor:

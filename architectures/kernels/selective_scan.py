@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from architectures.kernels.native import selective_scan as native
 from architectures.kernels.native.library import gradients, relative_error
+from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = native.CHUNK_TOKENS
@@ -44,6 +45,7 @@ def selective_scan(
         differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         y, final_state, _ = native.SCAN(*inputs, differentiates)
         return y, final_state
+    note("selective_scan", REFERENCE)
     return selective_scan_reference(*inputs)
 
 
@@ -54,11 +56,6 @@ def selective_scan_reference(
     """The same in plain PyTorch, for any device and dtype."""
     y, final_state = _SelectiveScan.apply(u, dt, A, B, C, state)  # type: ignore[no-untyped-call]
     return torch.addcmul(y, u, D), final_state
-
-
-def selective_scan_kernel(dtype: torch.dtype, device: torch.device) -> str:
-    """What runs here for this dtype, found by running it."""
-    return native.KERNEL.name_for(dtype, device)
 
 
 def selective_scan_step(

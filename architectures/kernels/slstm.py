@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from architectures.kernels.linear_scan import last_state
+from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.uncompiled import left_to_python
 
 SlstmState: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -40,6 +41,7 @@ def slstm(
     `state` is that before the first token, zeros if None. Returns h (B, T, H, d) and the state
     after the last token, or after `lengths` (B,) tokens if it is given.
     """
+    note("slstm", REFERENCE)
     n_rows, _, heads, width = gates.shape
     if state is None:
         nothing = gates.new_zeros(n_rows, heads, width // 4)

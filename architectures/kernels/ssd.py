@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from architectures.kernels.paths import note_chunked
+
 CHUNK_TOKENS = 32
 
 
@@ -30,6 +32,7 @@ def ssd(
     `state` (B, H, N, P) is that before the first token, zeros if None. Returns y (B, T, H, P) and
     the state after the last token. A token with k = 0 and log_decay = 0 leaves the state as it is.
     """
+    note_chunked("ssd", v)
     # A state adds up all of T: the products stay in the dtype of the operands.
     with torch.autocast(v.device.type, enabled=False):
         return _ssd(q, k, v, log_decay, state)

@@ -25,6 +25,7 @@ from torch import Tensor
 from architectures.kernels.linear_scan import last_state, linear_scan
 from architectures.kernels.native import wkv4 as native
 from architectures.kernels.native.library import gradients, relative_error
+from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.running_maximum import running_maximum
 
 WkvState: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -56,6 +57,7 @@ def wkv4(
         differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         y, a, b, p, _ = native.SCAN(*inputs, lengths, differentiates)
         return y, (a, b, p)
+    note("wkv4", REFERENCE)
     return wkv4_reference(w, u, k, v, state, lengths)
 
 
@@ -80,11 +82,6 @@ def wkv4_reference(
         last_state(maximum, lengths),
     )
     return y, final
-
-
-def wkv4_kernel(dtype: torch.dtype, device: torch.device) -> str:
-    """What runs here for this dtype, found by running it."""
-    return native.KERNEL.name_for(dtype, device)
 
 
 def wkv4_flops_per_token(width: int) -> float:

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend
 from torch.nn.functional import scaled_dot_product_attention
 
 from architectures.body import Body, State, real_positions
 from architectures.layers.bidirectional import refuse_state
 from architectures.layers.positions import alibi_slopes, rotary_table, rotate
-
-KERNEL_PROBE_TOKENS = 64
 
 
 class Attention(Body):
@@ -162,17 +159,6 @@ class Attention(Body):
         slopes = alibi_slopes(self.heads, query).view(-1, 1, 1)
         bias = (-slopes * distance.abs()).to(query.dtype)  # (H, T, S) or (B, H, T, S)
         return bias.masked_fill(~seen, -torch.inf).expand(len(query), -1, -1, -1)
-
-    @property
-    def kernel(self) -> str:
-        """The backend that torch chooses for the first tokens of a sequence in training."""
-        weight = self.project_in.weight
-        shape = (1, self.heads, KERNEL_PROBE_TOKENS, self.head_width)
-        probe = torch.empty(shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
-        mask = self._mask(probe, KERNEL_PROBE_TOKENS, 0, None, at_start=True)
-        causal = self._is_plain()
-        choice = SDPBackend(torch._fused_sdp_choice(probe, probe, probe, mask, is_causal=causal))
-        return f"sdpa-{choice.name.lower().removesuffix('_attention')}"
 
     def flops_per_token(self, length: int) -> float:
         """Projections, and 4 T D for the scores and the mixing of values.

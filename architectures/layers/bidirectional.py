@@ -46,11 +46,6 @@ class BidirectionalPair(Body):
         y = self.merge(torch.cat([ahead, reverse(back, lengths)], dim=2))  # (B, T, D)
         return y, (ahead_state, back_state)
 
-    @property
-    def kernel(self) -> str:
-        """The two directions' kernels, each once."""
-        return "+".join(dict.fromkeys(body.kernel for body in self.inner_bodies()))
-
     def flops_per_token(self, length: int) -> float:
         """Both directions and the linear map."""
         both = sum(body.flops_per_token(length) for body in self.inner_bodies())

@@ -19,7 +19,6 @@ from architectures.kernels.linear_scan import (
     last_state,
     linear_scan,
     linear_scan_flops_per_token,
-    linear_scan_kernel,
 )
 
 
@@ -66,12 +65,6 @@ class DiagonalRecurrence(Body):
         y = real_product(h, C).to(x_t.dtype) + x_t * self.D
         return self.mix_channels(y), torch.view_as_real(h)
 
-    @property
-    def kernel(self) -> str:
-        """That of the scan."""
-        dtype = torch.promote_types(self.D.dtype, torch.complex64)
-        return linear_scan_kernel(dtype, self.D.device)
-
     def flops_per_token(self, length: int) -> float:
         """B x and Re(C h), 4 N D each, the scan, and the mixing of channels."""
         products = 8.0 * self.n_state * self.width
@@ -83,7 +76,8 @@ def complex_product(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply a real x (..., D) by a complex weight (N, D): complex (..., N)."""
     n_state, width = weight.shape
     rows = torch.view_as_real(weight).transpose(1, 2).reshape(2 * n_state, width)  # Re, Im, Re, ..
-    product = linear(x, rows).to(rows.dtype)  # (..., 2N); autocast may have lowered it
+    # Parameters may have a lower dtype than the recurrence, and autocast lowers the product.
+    product = linear(x.to(rows.dtype), rows).to(rows.dtype)  # (..., 2N)
     return torch.view_as_complex(product.unflatten(-1, (n_state, 2)))
 
 

@@ -20,7 +20,6 @@ from architectures.kernels.linear_scan import (
     last_state,
     linear_scan,
     linear_scan_flops_per_token,
-    linear_scan_kernel,
 )
 from architectures.layers.checks import check_at_least, check_choice
 
@@ -81,11 +80,6 @@ class GatedRecurrence(Body):
     def _write(self, h: Tensor) -> Tensor:
         """Map h (..., E) to y (..., D)."""
         return h if self.project_out is None else self.project_out(h)
-
-    @property
-    def kernel(self) -> str:
-        """That of the scan."""
-        return linear_scan_kernel(self._scan_dtype(), self.project_in.weight.device)
 
     def flops_per_token(self, length: int) -> float:
         """The projections and the scan."""

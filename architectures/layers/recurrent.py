@@ -2,7 +2,7 @@
 
 torch.nn.RNN, LSTM and GRU are wrapped, and not rewritten, so that oneDNN and cuDNN are taken
 where they are available. On a CPU, where torch has no more than a loop for GRU and RNN, their
-parameters go to kernels/recurrence.py instead, in float32 and one direction.
+parameters go to kernels/recurrence.py instead, in one direction, below float64.
 
 B batch, T time, D width, L layers, H width of one direction (D, or D/2 if there are two).
 """
@@ -25,7 +25,6 @@ from architectures.body import Body, State, real_positions
 from architectures.kernels.recurrence import (
     gru_recurrence,
     recurrence_is_native,
-    recurrence_kernel,
     rnn_recurrence,
 )
 from architectures.layers.bidirectional import refuse_state, reverse
@@ -137,7 +136,7 @@ class RecurrentStack(Body):
     def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Run x (B, T, D) from a state with layers first: by native code, or by torch's module."""
         given = (x,) if state is None else (x, state)
-        other = self.cell == "lstm" or not self.causal or torch.is_autocast_enabled(x.device.type)
+        other = self.cell == "lstm" or not self.causal
         if other or not recurrence_is_native(*given, *self.recurrence.parameters()):
             return self._run_torch(x, state)
         if state is None:
@@ -272,21 +271,6 @@ class RecurrentStack(Body):
                     f"the state of this {self.cell} has shape {shape}, not "
                     f"{tuple(tensor.shape)}: pass one that it returned"
                 )
-
-    @property
-    def kernel(self) -> str:
-        """Native code, or what torch takes: cuDNN, oneDNN (the LSTM alone) or its own loop.
-        """
-        weight = next(self.recurrence.parameters())
-        if weight.is_cuda:
-            return "cudnn" if torch.backends.cudnn.is_acceptable(weight) else "aten"
-        dtype = weight.dtype
-        if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-        if self.cell != "lstm" and self.causal:
-            return recurrence_kernel(dtype, weight.device) or "aten"
-        takes = self.cell == "lstm" and weight.device.type == "cpu" and onednn_takes(dtype)
-        return "onednn" if takes else "aten"
 
     def flops_per_token(self, length: int) -> float:
         """2 G H (inputs + H) for each of L layers and each direction; G gates."""

@@ -120,11 +120,6 @@ class Residual(Body):
             )
         return states
 
-    @property
-    def kernel(self) -> str:
-        """The mixers' kernels, each once."""
-        return "+".join(dict.fromkeys(mixer.kernel for mixer in self.inner_bodies()))
-
     def flops_per_token(self, length: int) -> float:
         """The mixers' operations and those of the channel MLPs, 4 D hidden each."""
         mixing = sum(mixer.flops_per_token(length) for mixer in self.inner_bodies())

@@ -27,6 +27,7 @@ from bench.certify.gradients import (
     gradients_match_in_chunks,
     saving_keeps_the_body,
 )
+from bench.certify.kernels import fast_path_equals_reference
 from bench.certify.robustness import (
     LONG_STREAM_STEPS,
     a_state_of_other_rows_is_refused,
@@ -65,6 +66,7 @@ LAWS: dict[str, Law] = {
     "padding_changes_nothing": padding_changes_nothing,
     "gradients_match_differences": gradients_match_differences,
     "gradients_match_in_chunks": gradients_match_in_chunks,
+    "fast_path_equals_reference": fast_path_equals_reference,
     "saving_keeps_the_body": saving_keeps_the_body,
     "one_token_and_one_row_are_enough": one_token_and_one_row_are_enough,
     "a_state_of_other_rows_is_refused": a_state_of_other_rows_is_refused,

@@ -14,7 +14,7 @@ from bench.certify.finding import Finding
 from bench.certify.laws import LAWS, THOROUGH_LAWS, certified_width, certify
 from bench.errors import UserError
 from bench.listing import built_in, descriptions
-from bench.plugins import outside
+from bench.plugins import one_line, outside
 from bench.spec import Choice
 
 # An error this far below its bound is only said to be so: its last bits are the machine's.
@@ -66,20 +66,29 @@ def _certificate(
     )
 
 
-def lines(name: str, findings: Sequence[Finding]) -> str:
-    """One line for each law: the verdict, the largest error and its bound."""
-    return "\n".join(
+def kernel(name: str, *, dtype: torch.dtype, device: torch.device) -> str:
+    """What an architecture runs on, found by running it."""
+    try:
+        return make_body(Choice(name=name), _width(name)).to(device=device, dtype=dtype).kernel
+    except Exception as error:  # a body of anyone's may raise anything
+        return f"none: {one_line(error)}"
+
+
+def lines(name: str, kernel: str, findings: Sequence[Finding]) -> str:
+    """The kernel, and a line for each law: the verdict, the largest error and its bound."""
+    return f"{name:20} {'kernel':34} {kernel}\n" + "\n".join(
         f"{name:20} {finding.law:34} {'holds' if finding.holds else 'BROKEN':6} "
         f"{finding.error:8.1e} <= {finding.bound:7.1e}  {finding.detail}".rstrip()
         for finding in findings
     )
 
 
-def as_json(found: Mapping[str, Sequence[Finding]]) -> str:
+def as_json(found: Mapping[str, Sequence[Finding]], kernels: Mapping[str, str]) -> str:
     """A list with one object for each architecture and law; an infinite or NaN error is null."""
     entries = [
         {
             "architecture": name,
+            "kernel": kernels[name],
             "law": finding.law,
             "holds": finding.holds,
             "error": finding.error if math.isfinite(finding.error) else None,
@@ -92,8 +101,8 @@ def as_json(found: Mapping[str, Sequence[Finding]]) -> str:
     return json.dumps(entries, indent=1)
 
 
-def as_markdown(found: Mapping[str, Sequence[Finding]]) -> str:
-    """The page architectures/README.md: the same on any machine on which the same laws hold."""
+def as_markdown(found: Mapping[str, Sequence[Finding]], kernels: Mapping[str, str]) -> str:
+    """The page architectures/README.md: the same on any machine with the same laws and kernels."""
     said = descriptions("architectures")
     laws = list(dict.fromkeys(f.law for findings in found.values() for f in findings))
     out = [
@@ -102,19 +111,23 @@ def as_markdown(found: Mapping[str, Sequence[Finding]]) -> str:
         f"Written by `{COMMAND}`; do not edit. The laws are functions in `bench/certify/`, and "
         "the tests call the same.",
         "",
-        "| architecture | what it is | laws kept |",
-        "|---|---|---|",
+        "| architecture | what it is | kernel | laws kept |",
+        "|---|---|---|---|",
     ]
     for name, findings in found.items():
         kept = sum(finding.holds for finding in findings)
         broken = "".join(f", broken: `{f.law}`" for f in findings if not f.holds)
-        out.append(f"| `{name}` | {said[name]} | {kept} of {len(findings)}{broken} |")
+        verdict = f"{kept} of {len(findings)}{broken}"
+        out.append(f"| `{name}` | {said[name]} | {kernels[name]} | {verdict} |")
     out += ["", "| law | what it says | largest error | bound |", "|---|---|---|---|"]
     for law in laws:
         of_law = [f for findings in found.values() for f in findings if f.law == law]
         bound = max(finding.bound for finding in of_law)
         out.append(f"| `{law}` | {_says(law)} | {rounded(of_law)} | {_number(bound)} |")
     out += [
+        "",
+        "Kernels are those of a CPU with a C compiler, in float32, without autocast; `bench "
+        "doctor` says what runs on yours.",
         "",
         "Errors are relative to the largest value. Of those that keep a bound it is only said "
         "whether they do so a hundred times over; the rest is the machine's. A bound of 0 means "

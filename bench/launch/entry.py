@@ -51,9 +51,11 @@ def log_file(folder: Path, run_id: str) -> Path:
 def train(job: Job) -> None:
     """Train one run and leave its row."""
     run = _begin(job)
+    from bench.training.allocator import keep_freed_memory
     from bench.training.execute import execute
 
-    row = execute(run, job.study, {**job.provenance, "world_size": job.world_size})
+    provenance = {**job.provenance, "world_size": job.world_size, "allocator": keep_freed_memory()}
+    row = execute(run, job.study, provenance)
     if job.rank == 0:
         Store(job.folder).write(row)
     sys.stdout.flush()
@@ -79,9 +81,11 @@ def measure_session(job: Job, memory: dict[str, dict[str, Any]]) -> None:
     """Measure the throughput of several runs side by side and leave their rows."""
     _begin(job)
     from bench.measure import session
+    from bench.training.allocator import keep_freed_memory
 
+    provenance = {**job.provenance, "allocator": keep_freed_memory()}
     runs = [Run.model_validate_json(text) for text in job.runs]
-    for row in session.measure(runs, job.study, job.provenance, memory):
+    for row in session.measure(runs, job.study, provenance, memory):
         Store(job.folder).write(row)
 
 

@@ -24,6 +24,7 @@ from bench.records.provenance import provenance
 from bench.records.store import Store
 from bench.spec import Run
 from bench.study import Study
+from bench.switches import check_switches
 
 SESSION_CELLS = 64
 """Cells that are timed in one process: more of them would crowd its memory."""
@@ -65,8 +66,10 @@ def sweep(study_name: str, store: Store, planned: Plan, n_workers: int, watcher:
     """Run what is planned; every run leaves a row.
 
     Raises:
-        UserError: the folder of the rows cannot be written.
+        UserError: the folder of the rows cannot be written, or a variable of the environment is
+            not one of its choices.
     """
+    check_switches()
     make_writable(store.folder)
     pool = Pool(store, study_name, provenance(), watcher)
     with _machine(fcntl.LOCK_SH, watcher):

@@ -17,6 +17,7 @@ import torch
 from architectures.body import UnsupportedError
 from bench.measure.step import TrainingStep
 from bench.spec import Run
+from bench.training import products
 from bench.training.execute import device_of, prepare
 from tasks.task import Batch, Kind
 
@@ -32,6 +33,7 @@ def measure(run: Run) -> dict[str, float | int | str | None]:
     Has to be called once, in a process that has not trained anything.
     """
     device = device_of(run)
+    products.settle(device)
     if device.type == "cuda":
         return _cuda(run, device)
     if not Path("/proc/self/clear_refs").exists():

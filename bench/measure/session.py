@@ -15,7 +15,6 @@ from bench.spec import Run
 from bench.training.execute import (
     Outcome,
     Prepared,
-    describe,
     device_of,
     measured_state_bytes,
     prepare,
@@ -48,8 +47,9 @@ def measure(
     for run, outcome in zip(runs, outcomes, strict=True):
         with outcome.recorded():
             device = device_of(run)
+            outcome.settle(device)
             prepared = prepare(run).to(device)
-            outcome.known = describe(prepared)
+            outcome.describe(prepared)
             outcome.add_metrics(
                 {"state_bytes": measured_state_bytes(prepared), **memory.get(run.id, {})}
             )

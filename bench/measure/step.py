@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 
-from bench.spec import Precision
 from bench.training.execute import Prepared
 from bench.training.optimiser import make_optimiser
+from bench.training.precision import lowering, whole_dtype
 from bench.training.truncated import backward_through_windows, scored_answers
-
-_WHOLE = {"32-true": torch.float32, "64-true": torch.float64, "bf16-true": torch.bfloat16}
-_MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class TrainingStep:
@@ -22,10 +16,11 @@ class TrainingStep:
     def __init__(self, prepared: Prepared) -> None:
         self.training = prepared.run.training
         self.task = prepared.task
-        self.model = prepared.model.to(_WHOLE.get(self.training.precision, torch.float32))
-        self.batch = prepared.batch().cast(_WHOLE.get(self.training.precision, torch.float32))
+        dtype = whole_dtype(self.training.precision)
+        self.model = prepared.model.to(dtype)
+        self.batch = prepared.batch().cast(dtype)
         self.optimiser = make_optimiser(self.model, self.training)
-        self.context = _context(self.training.precision, prepared.device)
+        self.context = lowering(self.training.precision, prepared.device)
 
     def __call__(self) -> None:
         """One update."""
@@ -55,9 +50,10 @@ class InferenceStep:
 
     def __init__(self, prepared: Prepared) -> None:
         precision = prepared.run.training.precision
-        self.model = prepared.model.to(_WHOLE.get(precision, torch.float32))
-        self.batch = prepared.batch().cast(_WHOLE.get(precision, torch.float32))
-        self.context = _context(precision, prepared.device)
+        dtype = whole_dtype(precision)
+        self.model = prepared.model.to(dtype)
+        self.batch = prepared.batch().cast(dtype)
+        self.context = lowering(precision, prepared.device)
 
     def __call__(self) -> None:
         """One pass."""
@@ -65,8 +61,3 @@ class InferenceStep:
             self.model.eval()
         with torch.no_grad(), self.context:
             self.model.answer(self.batch)
-
-
-def _context(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    dtype = _MIXED.get(precision)
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,16 +13,19 @@ from typing import Any
 import torch
 
 from architectures.body import Body, UnsupportedError, state_bytes
+from architectures.kernels import paths
 from architectures.kernels.native import library
 from bench.catalogue import body_options, make_body, make_task
 from bench.errors import UserError
 from bench.records.provenance import with_packages
 from bench.records.row import Row, Scored, Status
 from bench.spec import Run
+from bench.training import products
 from bench.training.budget import width_of
 from bench.training.fit import fit
 from bench.training.model import SequenceModel, count_parameters, make_model
 from bench.training.module import DivergedError
+from bench.training.precision import lowering, whole_dtype
 from tasks.data.errors import DataError
 from tasks.task import Batch, MissingPackageError, Task, Tokens
 
@@ -62,7 +66,9 @@ def device_of(run: Run) -> torch.device:
         return torch.device("cpu")
     if run.resources.accelerator == "cuda" and not torch.cuda.is_available():
         raise UnsupportedError("accelerator is cuda, and no CUDA device is visible")
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # each rank has its own
 
 
 def prepare(run: Run) -> Prepared:
@@ -84,9 +90,10 @@ def execute(run: Run, study: str, provenance: Mapping[str, Any]) -> Row:
     """Train a run; what goes wrong becomes the row's status and reason."""
     outcome = Outcome(run, study, provenance)
     with outcome.recorded():
-        device_of(run)
-        prepared = prepare(run)
-        outcome.known = describe(prepared)
+        device = device_of(run)
+        outcome.settle(device)
+        prepared = prepare(run).to(device)
+        outcome.describe(prepared)
         trained = fit(run, prepared.task, prepared.model)
         outcome.add_metrics(trained.metrics)
         outcome.add_metrics({"state_bytes": measured_state_bytes(prepared)})
@@ -98,7 +105,7 @@ class Outcome:
     """What is known of a run so far, and how it ended."""
 
     def __init__(self, run: Run, study: str, provenance: Mapping[str, Any]) -> None:
-        self.run, self.study, self.provenance = run, study, provenance
+        self.run, self.study, self.provenance = run, study, dict(provenance)
         self.known: dict[str, Any] = {}
         self.status: Status = "ok"
         self.reason = self.log_tail = ""
@@ -114,6 +121,22 @@ class Outcome:
             self.status, self.reason = diagnose(error)
             if self.status != "unsupported":
                 self.log_tail = tail(traceback.format_exc())
+
+    def settle(self, device: torch.device) -> None:
+        """Choose how this process computes, before it computes anything."""
+        self.provenance["products"] = products.settle(device)
+
+    def describe(self, prepared: Prepared) -> None:
+        """Take down what is known of the run before it starts; its model is cast as it will be.
+
+        The kernel is what runs in the run's precision, on padded sequences if the task has them.
+        """
+        run, model = self.run, prepared.model.to(whole_dtype(self.run.training.precision))
+        first = prepared.task.examples("train", run.seed, torch.arange(1))
+        with lowering(run.training.precision, prepared.device):
+            found = model.body.kernel_paths(padded=first.lengths is not None)
+        self.provenance["kernel_paths"] = found
+        self.known = {**described(prepared), "kernel": paths.name_of(found)}
 
     def add_metrics(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add to the row's metrics."""
@@ -138,15 +161,12 @@ class Outcome:
         )
 
 
-def describe(prepared: Prepared) -> dict[str, Any]:
+def described(prepared: Prepared) -> dict[str, Any]:
     """What is known of a run before it starts, as fields of its row."""
     run, task, model = prepared.run, prepared.task, prepared.model
     primary = task.metrics[0]
     parameters = count_parameters(model)
     counted = count_parameters(model.body) if run.params_of == "body" else parameters
-    mixed = run.training.precision == "bf16-mixed"
-    with torch.autocast(device_of(run).type, torch.bfloat16, enabled=mixed):
-        kernel = model.body.kernel  # not every kernel has every dtype
     return {
         "resolved": {
             "architecture": body_options(run.architecture),
@@ -161,7 +181,6 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             higher_is_better=primary.higher_is_better,
             chance=primary.chance,
         ),
-        "kernel": kernel,
         "metrics": {
             "parameters": parameters,
             "body_parameters": count_parameters(model.body),
@@ -215,7 +234,7 @@ def device_provenance() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "native_kernels_missing": library.reasons(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": products.float32_matmul_precision(),
     }
 
 

@@ -93,11 +93,11 @@ def _key(source: Path, compiler: list[str]) -> str:
         digest.update(path.read_bytes())
     digest.update(_run([*compiler, "--version"]).encode())
     digest.update(repr((compiler, FLAGS, FLAG_CHOICES, platform.machine())).encode())
-    digest.update(_processor().encode())
+    digest.update(processor().encode())
     return digest.hexdigest()[:24]
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model and instruction sets, as far as the system tells."""
     told = ("model name", "flags", "Features", "CPU part")
     try:

@@ -26,7 +26,6 @@ from torch.utils.flop_counter import register_flop_formula
 
 from architectures.kernels.native.build import BuildError, build
 
-NATIVE, REFERENCE = "native-cpu", "reference"
 CHOICES = ("auto", "native", "reference")
 LIBRARY = torch.library.Library("seqbench", "FRAGMENT")
 KERNELS: dict[str, Kernel] = {}
@@ -40,7 +39,6 @@ class Kernel:
         """`bound` is that of the self-check's error."""
         self.name, self.dtypes, self.bound = name, dtypes, bound
         self.reason: str | None = None
-        self.ran: set[torch.dtype] = set()  # with which it ran in this process
         self.check: Callable[[], float] | None = None
         """Set beside the reference: runs both, returns the largest relative error."""
         self._code: ctypes.CDLL | None = None
@@ -63,13 +61,6 @@ class Kernel:
         if any(x.dtype != torch.bfloat16 or x.device.type != "cpu" for x in tensors):
             return False
         return torch.float32 in self.dtypes and ready(self.name)
-
-    def name_for(self, dtype: torch.dtype, device: torch.device) -> str:
-        """What runs for this dtype and device in this process, found by running it."""
-        dtype = torch.float32 if dtype == torch.bfloat16 else dtype
-        if device.type != "cpu" or dtype not in self.dtypes or not ready(self.name):
-            return REFERENCE
-        return NATIVE if dtype in self.ran else REFERENCE
 
     def prepare(self) -> None:
         """Compile, load and check, once in a process."""

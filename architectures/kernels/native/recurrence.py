@@ -53,7 +53,6 @@ def _gru(
         *(inputs, _packed(weight, 3), bias, state, y, gates if keep_gates else None),
         *(*y.shape, n_threads()),
     )
-    KERNEL.ran.add(y.dtype)
     return y, gates
 
 
@@ -97,7 +96,6 @@ def _rnn(inputs: Tensor, weight: Tensor, state: Tensor, relu: bool) -> Tensor:
     inputs, weight, state = map(plain, (inputs, weight, state))
     y = torch.empty_like(inputs)
     KERNEL.call("rnn", inputs, _packed(weight, 1), state, y, *y.shape, int(relu), n_threads())
-    KERNEL.ran.add(y.dtype)
     return y
 
 

@@ -44,7 +44,6 @@ def _forward(
         *(*tensors, _whole(lengths), y, *final, starts if keep_starts else None),
         *(*k.shape, n_threads()),
     )
-    KERNEL.ran.add(k.dtype)
     return y, final[0], final[1], final[2], starts
 
 
