@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.profiler import ProfilerActivity, profile
 
 from architectures import ARCHITECTURES
@@ -16,6 +17,7 @@ from architectures.kernels import linear_scan as linear
 from architectures.kernels import wkv4 as wkv
 from architectures.kernels.native import library
 from architectures.kernels.paths import FUSED, name_of, note, note_chunked, recorded
+from architectures.layers.recurrent import RecurrentStack
 from bench.certify.laws import certified_width
 from bench.measure import session
 from tests.small_run import a_run, row_of
@@ -258,10 +260,20 @@ def test_a_row_names_the_kernel_of_its_precision(how: str, monkeypatch: pytest.M
     assert kernels["bf16-mixed"][0] == "native-cpu"
 
 
-def test_a_row_names_the_kernel_of_padded_sequences() -> None:
+def test_a_row_names_the_kernel_of_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if padding were packed, which oneDNN does not take."""
+    monkeypatch.setattr(RecurrentStack, "_run_both_ways", packed)
     row = row_of(a_run(architecture="bilstm_stack", task="listops", length=64))
     assert row.status == "ok", row.log_tail
     assert row.kernel == "aten"
+
+
+def packed(
+    body: RecurrentStack, x: Tensor, state: Any, lengths: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    rows = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    y, state = body.recurrence(rows, state)
+    return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0], state
 
 
 def test_a_kernel_that_failed_its_check_is_in_the_row_and_is_warned_of(

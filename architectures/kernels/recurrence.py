@@ -42,7 +42,7 @@ def gru_recurrence(inputs: Tensor, weight: Tensor, bias: Tensor, state: Tensor) 
 
 
 def rnn_recurrence(inputs: Tensor, weight: Tensor, state: Tensor, *, relu: bool) -> Tensor:
-    """All h (B, T, H) of inputs (B, T, H), weight U (H, H) and state (B, H): as `gru_recurrence`."""
+    """All h (B, T, H) of inputs (B, T, H), weight U (H, H) and state (B, H), as above."""
     y: Tensor = native.RNN(inputs.float(), weight.float(), state.float(), relu)
     return y.to(inputs.dtype)
 
