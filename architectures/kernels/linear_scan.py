@@ -1,4 +1,4 @@
-"""Linear recurrence, element by element, real or complex: plain PyTorch, and C for the CPU.
+"""Linear recurrence, element by element, real or complex: plain PyTorch, C, and Triton for CUDA.
 
     h_t = a_t h_{t-1} + b_t
 
@@ -23,11 +23,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from architectures.kernels.cuda import linear_scan as cuda
 from architectures.kernels.native import linear_scan as native
 from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = 32
+CPU = torch.device("cpu")
 
 
 def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
@@ -37,9 +39,10 @@ def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     """
     if state is None:
         state = b.new_zeros(b.shape[0], b.shape[2])
-    if native.KERNEL.takes_bfloat16(a, b, state):
+    inputs = a, b, state
+    if native.KERNEL.takes_bfloat16(*inputs) or cuda.PATH.takes_bfloat16(*inputs):
         return linear_scan(a.float(), b.float(), state.float()).to(b.dtype)
-    if native.KERNEL.takes(a, b, state):
+    if native.KERNEL.takes(*inputs) or cuda.PATH.takes(*inputs):
         states: Tensor = native.SCAN(a, b, state)
         return states
     return linear_scan_reference(a, b, state)
@@ -54,7 +57,7 @@ def linear_scan_reference(a: Tensor, b: Tensor, state: Tensor) -> Tensor:
 
 def linear_scan_kernel(dtype: torch.dtype, device: torch.device) -> str:
     """What runs here for this dtype, found by running it."""
-    return native.KERNEL.name_for(dtype, device)
+    return cuda.PATH.name_for(dtype, device) or native.KERNEL.name_for(dtype, device)
 
 
 def last_state(states: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -131,18 +134,19 @@ def _chunks(a: Tensor, n_chunks: int, n_inner: int) -> Tensor:
     return a.reshape(a.shape[0], n_chunks, n_inner, a.shape[2])
 
 
-def _self_check() -> float:
-    """The largest error of native code, with all gradients, against the reference in float64."""
+def _self_check(device: torch.device = CPU) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
     errors = []
     generator = torch.Generator().manual_seed(0)
     for dtype, exact in ((torch.float32, torch.float64), (torch.complex64, torch.complex128)):
-        for decay_shape in ((2, 7, 5), (1, 1, 5)):
-            shapes = decay_shape, (2, 7, 5), (2, 5)
+        length = 7 if device == CPU else cuda.CHUNK_TOKENS + 7  # two chunks
+        for decay_shape in ((2, length, 5), (1, 1, 5)):
+            shapes = decay_shape, (2, length, 5), (2, 5)
             inputs = [
                 torch.randn(*shape, generator=generator, dtype=exact, device="cpu")
                 for shape in shapes
             ]
-            found = gradients(lambda *x: [native.SCAN(*x)], [x.to(dtype) for x in inputs])
+            found = gradients(lambda *x: [native.SCAN(*x)], [x.to(device, dtype) for x in inputs])
             errors.append(
                 relative_error(found, gradients(lambda *x: [linear_scan_reference(*x)], inputs))
             )
@@ -150,3 +154,4 @@ def _self_check() -> float:
 
 
 native.KERNEL.check = _self_check
+cuda.PATH.check = _self_check
