@@ -20,7 +20,7 @@ from architectures.kernels.paths import note
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = 256  # the authors' own (modules/mamba2.py)
-FLOAT32_ERROR = 1e-5
+FLOAT32_ERROR = 5e-5  # the reference in float32 is at 1.3e-5, a rounding to TF32 at 2.5e-4 or more
 
 
 def _load() -> Any:
