@@ -148,7 +148,8 @@ def test_wkv4_begins_at_nothing_and_keeps_nan_in_its_row() -> None:
     y = wkv_scan(w, u, k, v, *start)[0]
     assert torch.equal(y[:, 0], v[:, 0])
     k[1, 4, 2] = torch.nan
-    poisoned = wkv_scan(w, u, k, v, *start)[0]
+    poisoned, *final = wkv_scan(w, u, k, v, *start)
+    assert all(x[1, 2].isnan() for x in final)
     assert torch.equal(poisoned[::2], y[::2])
     assert torch.equal(poisoned[1, :4], y[1, :4])
     assert poisoned[1, 4:, 2].isnan().all()

@@ -1,4 +1,4 @@
-"""Triton kernels, interpreted and compiled on a CPU; all fast paths on a GPU, where there is one."""
+"""Triton kernels, interpreted and compiled on a CPU; all fast paths on a GPU, if there is one."""
 
 import os
 import subprocess

@@ -131,7 +131,8 @@ def test_a_large_state_is_handed_to_mamba_ssm_without_loss(
 ) -> None:
     fake_packages.install("selective_scan", monkeypatch)
     inputs = selective_inputs(3, 6, 5)
-    inputs[2], inputs[6] = 1000 * inputs[2], 1e6 * inputs[6]
+    # The decay of 1000 in so short a time leaves of the state what can be compared.
+    inputs[1], inputs[2], inputs[6] = 1e-5 * inputs[1], 1000 * inputs[2], 1e6 * inputs[6]
     assert error(selective.selective_scan, selective.selective_scan_reference, inputs) < SINGLE
 
 
