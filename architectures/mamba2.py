@@ -27,7 +27,7 @@ from torch.nn.functional import silu, softplus
 
 from architectures.body import Body, ParamGroup, State, real_positions
 from architectures.kernels.causal_convolution import causal_convolution
-from architectures.kernels.ssd import ssd, ssd_flops_per_token
+from architectures.kernels.ssd import selective_ssd, ssd_flops_per_token
 from architectures.layers.checks import check_at_least, check_divides
 from architectures.layers.residual import Residual
 
@@ -75,14 +75,9 @@ class Mamba2Mixer(Body):
         if lengths is not None:
             # Where dt is 0 nothing decays and nothing is written.
             dt = dt.masked_fill(~real_positions(lengths, x.shape[1]).unsqueeze(2), 0.0)
-        y, scan_state = ssd(
-            C.unsqueeze(2),
-            B.unsqueeze(2),
-            dt.unsqueeze(3) * u,
-            -self.A_log.to(dtype).exp() * dt,
-            scan_state,
-        )
-        y = torch.addcmul(y, u, self.D.to(dtype).unsqueeze(1)).flatten(2)  # (B, T, E)
+        A = -self.A_log.to(dtype).exp()
+        y, scan_state = selective_ssd(u, dt, A, B, C, self.D.to(dtype), scan_state)
+        y = y.flatten(2)  # (B, T, E)
         y = y * silu(gate.to(dtype))
         y = y * (y.square().mean(2, keepdim=True) + NORM_EPSILON).rsqrt() * self.norm_weight
         return self.out_proj(y.to(gate.dtype)), (conv_state, scan_state)

@@ -135,6 +135,7 @@ def test_torch_approves_of_the_registration(name: str) -> None:
 @each_operation
 def test_the_flop_counter_sees_forward_and_backward(name: str) -> None:
     inputs = [x.requires_grad_() for x in single(OPERATIONS[name][2]())]
+    library.register_flops()
     with FlopCounterMode(display=False) as counter:
         y = outputs_of(name, inputs)[0]
         forward = counter.get_total_flops()

@@ -2,19 +2,24 @@
 
     y_t = bias + sum_k weight_k x_{t - K + 1 + k}
 
-In plain PyTorch a sum of K shifted products; and in C for the CPU.
+In plain PyTorch a sum of K shifted products; in C for the CPU; by causal_conv1d on CUDA.
 
 B batch, T time, D width, K taps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from architectures.kernels.cuda import causal_convolution as cuda
 from architectures.kernels.native import causal_convolution as native
 from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.paths import REFERENCE, note
+
+CPU = torch.device("cpu")
 
 
 def causal_convolution(
@@ -35,6 +40,8 @@ def causal_convolution(
         state = x.new_zeros(n_rows, n_before, width)
     if n_before < native.MAX_TAPS and native.KERNEL.takes(x, weight, bias, state):
         y: Tensor = native.CONVOLVE(x, weight, bias, state)
+    elif cuda.takes(x, weight, bias, state):
+        y = cuda.causal_convolution(x, weight, bias, state)
     else:
         note("causal_convolution", REFERENCE)
         y = causal_convolution_reference(x, weight, bias, state)
@@ -63,16 +70,19 @@ def _last_inputs(x: Tensor, state: Tensor, lengths: Tensor | None) -> Tensor:
     return padded.gather(1, time.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
-def _self_check() -> float:
-    """The largest error of native code, with all gradients, against the reference in float64."""
+def _self_check(
+    device: torch.device = CPU, convolve: Callable[..., Tensor] = native.CONVOLVE
+) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
     generator = torch.Generator().manual_seed(0)
     inputs = [
         torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
-        for shape in ((2, 7, 5), (5, 4), (5,), (2, 3, 5))
+        for shape in ((2, 7, 8), (8, 4), (8,), (2, 3, 8))
     ]
-    found = gradients(lambda *x: [native.CONVOLVE(*x)], [x.float() for x in inputs])
+    found = gradients(lambda *x: [convolve(*x)], [x.to(device, torch.float32) for x in inputs])
     exact = gradients(lambda *x: [causal_convolution_reference(*x)], inputs)
     return relative_error(found, exact)
 
 
 native.KERNEL.check = _self_check
+cuda.PATH.check = lambda device: _self_check(device, cuda.causal_convolution)

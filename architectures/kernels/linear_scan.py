@@ -1,4 +1,4 @@
-"""Linear recurrence, element by element, real or complex: plain PyTorch, and C for the CPU.
+"""Linear recurrence, element by element, real or complex: plain PyTorch, C, and Triton for CUDA.
 
     h_t = a_t h_{t-1} + b_t
 
@@ -23,12 +23,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from architectures.kernels.cuda import linear_scan as cuda
 from architectures.kernels.native import linear_scan as native
 from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = 32
+CPU = torch.device("cpu")
 
 
 def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
@@ -38,9 +40,10 @@ def linear_scan(a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
     """
     if state is None:
         state = b.new_zeros(b.shape[0], b.shape[2])
-    if native.KERNEL.takes_bfloat16(a, b, state):
+    inputs = a, b, state
+    if native.KERNEL.takes_bfloat16(*inputs) or cuda.PATH.takes_bfloat16(*inputs):
         return linear_scan(a.float(), b.float(), state.float()).to(b.dtype)
-    if native.KERNEL.takes(a, b, state):
+    if native.KERNEL.takes(*inputs) or cuda.PATH.takes(*inputs):
         states: Tensor = native.SCAN(a, b, state)
         return states
     note("linear_scan", REFERENCE)
@@ -128,18 +131,19 @@ def _chunks(a: Tensor, n_chunks: int, n_inner: int) -> Tensor:
     return a.reshape(a.shape[0], n_chunks, n_inner, a.shape[2])
 
 
-def _self_check() -> float:
-    """The largest error of native code, with all gradients, against the reference in float64."""
+def _self_check(device: torch.device = CPU) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
     errors = []
     generator = torch.Generator().manual_seed(0)
     for dtype, exact in ((torch.float32, torch.float64), (torch.complex64, torch.complex128)):
-        for decay_shape in ((2, 7, 5), (1, 1, 5)):
-            shapes = decay_shape, (2, 7, 5), (2, 5)
+        length = 7 if device == CPU else cuda.CHUNK_TOKENS + 7  # two chunks
+        for decay_shape in ((2, length, 5), (1, 1, 5)):
+            shapes = decay_shape, (2, length, 5), (2, 5)
             inputs = [
                 torch.randn(*shape, generator=generator, dtype=exact, device="cpu")
                 for shape in shapes
             ]
-            found = gradients(lambda *x: [native.SCAN(*x)], [x.to(dtype) for x in inputs])
+            found = gradients(lambda *x: [native.SCAN(*x)], [x.to(device, dtype) for x in inputs])
             errors.append(
                 relative_error(found, gradients(lambda *x: [linear_scan_reference(*x)], inputs))
             )
@@ -147,3 +151,4 @@ def _self_check() -> float:
 
 
 native.KERNEL.check = _self_check
+cuda.PATH.check = _self_check

@@ -1,4 +1,4 @@
-"""Selective scan, in plain PyTorch and in C for the CPU: Gu and Dao 2023,
+"""Selective scan, in plain PyTorch, in C for the CPU, by mamba_ssm on CUDA: Gu and Dao 2023,
 https://arxiv.org/abs/2312.00752, section 3.2.
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t        (equation 2a; B by the Euler rule)
@@ -13,18 +13,21 @@ B batch, T time, D width, N state, K tokens of a chunk. Inside, time comes first
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from architectures.kernels.cuda import selective_scan as cuda
 from architectures.kernels.native import selective_scan as native
 from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.uncompiled import left_to_python
 
 CHUNK_TOKENS = native.CHUNK_TOKENS
+CPU = torch.device("cpu")
 
 
 def selective_scan(
@@ -35,16 +38,19 @@ def selective_scan(
     `state` (B, D, N) is that before the first token, zeros if None. Returns y (B, T, D) and the
     state after the last token. A token with dt = 0 and u = 0 leaves the state as it is.
     """
+    given = state
     if state is None:
         state = u.new_zeros(u.shape[0], *A.shape)
     inputs = u, dt, A, B, C, D, state
-    if native.KERNEL.takes_bfloat16(*inputs):
+    if native.KERNEL.takes_bfloat16(*inputs) or cuda.PATH.takes_bfloat16(*inputs):
         y, final_state = selective_scan(*(tensor.float() for tensor in inputs))
         return y.to(u.dtype), final_state.to(u.dtype)
     if native.KERNEL.takes(*inputs):
         differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         y, final_state, _ = native.SCAN(*inputs, differentiates)
         return y, final_state
+    if A.shape[1] <= cuda.MAX_STATE and cuda.PATH.takes(*inputs):
+        return cuda.selective_scan(u, dt, A, B, C, D, given)
     note("selective_scan", REFERENCE)
     return selective_scan_reference(*inputs)
 
@@ -147,8 +153,11 @@ def _chunk_states(
     return decay, states
 
 
-def _self_check() -> float:
-    """The largest error of native code, with all gradients, against the reference in float64."""
+def _self_check(
+    device: torch.device = CPU,
+    scan: Callable[..., Sequence[Tensor]] = lambda *x: native.SCAN(*x, True)[:2],
+) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
     n_rows, length, width, n_state = 2, CHUNK_TOKENS + 3, 5, 3
     generator = torch.Generator().manual_seed(0)
     sequence, read = (n_rows, length, width), (n_rows, length, n_state)
@@ -159,8 +168,9 @@ def _self_check() -> float:
         for shape in shapes
     )
     inputs = [u, dt.sigmoid(), -A.exp(), *others]
-    found = gradients(lambda *x: native.SCAN(*x, True)[:2], [x.float() for x in inputs])
+    found = gradients(scan, [x.to(device, torch.float32) for x in inputs])
     return relative_error(found, gradients(selective_scan_reference, inputs))
 
 
 native.KERNEL.check = _self_check
+cuda.PATH.check = lambda device: _self_check(device, cuda.selective_scan)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from architectures.kernels.cuda import ssd as cuda
+from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.paths import note_chunked
 
 CHUNK_TOKENS = 32
@@ -36,6 +38,22 @@ def ssd(
     # A state adds up all of T: the products stay in the dtype of the operands.
     with torch.autocast(v.device.type, enabled=False):
         return _ssd(q, k, v, log_decay, state)
+
+
+def selective_ssd(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The scan of Mamba-2: k = B, q = C, v = dt u and log_decay = A dt, and D u added to y.
+
+    Scans u (B, T, H, P) and dt (B, T, H), with A and D (H,) and B and C (B, T, N). `state`
+    (B, H, N, P) is that before the first token, zeros if None. Returns y (B, T, H, P) and the state
+    after the last token. A token with dt = 0 leaves the state as it is.
+    """
+    inputs = (u, dt, A, B, C, D) if state is None else (u, dt, A, B, C, D, state)
+    if cuda.takes(*inputs):
+        return cuda.selective_ssd(u, dt, A, B, C, D, state)
+    y, state = ssd(C.unsqueeze(2), B.unsqueeze(2), dt.unsqueeze(3) * u, A * dt, state)
+    return torch.addcmul(y, u, D.unsqueeze(1)), state
 
 
 def ssd_flops_per_token(
@@ -93,3 +111,24 @@ def pairwise_decay(since_start: Tensor) -> Tensor:
     later = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=since_start.device).triu(1)
     difference = since_start.unsqueeze(-1) - since_start.unsqueeze(-2)
     return difference.masked_fill(later, -torch.inf).exp()
+
+
+def _self_check(device: torch.device) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
+    n_rows, length, heads, head_width, n_state = 2, 35, 3, 8, 16
+    generator = torch.Generator().manual_seed(0)
+    read = (n_rows, length, n_state)
+    shapes = (
+        *((n_rows, length, heads, head_width), (n_rows, length, heads), (heads,), read, read),
+        *((heads,), (n_rows, heads, n_state, head_width)),
+    )
+    u, dt, A, *others = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+        for shape in shapes
+    )
+    inputs = [u, dt.sigmoid(), -A.exp(), *others]
+    found = gradients(cuda.selective_ssd, [x.to(device, torch.float32) for x in inputs])
+    return relative_error(found, gradients(selective_ssd, inputs))
+
+
+cuda.PATH.check = _self_check

@@ -1,4 +1,4 @@
-"""The wkv of RWKV-4, in plain PyTorch and in C for the CPU: Peng et al. 2023,
+"""The wkv of RWKV-4, in plain PyTorch, in C, and in Triton for CUDA: Peng et al. 2023,
 https://arxiv.org/abs/2305.13048, equation 16.
 
     y_t = (a_{t-1} + e^(u + k_t) v_t) / (b_{t-1} + e^(u + k_t))
@@ -22,7 +22,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from architectures.kernels.linear_scan import last_state, linear_scan
+from architectures.kernels.cuda import wkv4 as cuda
+from architectures.kernels.linear_scan import CPU, last_state, linear_scan
 from architectures.kernels.native import wkv4 as native
 from architectures.kernels.native.library import gradients, relative_error
 from architectures.kernels.paths import REFERENCE, note
@@ -49,11 +50,11 @@ def wkv4(
         nothing = k.new_zeros(k.shape[0], k.shape[2])
         state = nothing, nothing, nothing - torch.inf
     inputs = w, u, k, v, *state
-    if native.KERNEL.takes_bfloat16(*inputs):
+    if native.KERNEL.takes_bfloat16(*inputs) or cuda.PATH.takes_bfloat16(*inputs):
         w, u, k, v, *state_parts = (tensor.float() for tensor in inputs)
         y, final = wkv4(w, u, k, v, (state_parts[0], state_parts[1], state_parts[2]), lengths)
         return y.bfloat16(), (final[0].bfloat16(), final[1].bfloat16(), final[2].bfloat16())
-    if native.KERNEL.takes(*inputs):
+    if native.KERNEL.takes(*inputs) or cuda.PATH.takes(*inputs):
         differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         y, a, b, p, _ = native.SCAN(*inputs, lengths, differentiates)
         return y, (a, b, p)
@@ -89,8 +90,8 @@ def wkv4_flops_per_token(width: int) -> float:
     return 15.0 * width
 
 
-def _self_check() -> float:
-    """The largest error of native code, with all gradients, against the reference in float64."""
+def _self_check(device: torch.device = CPU) -> float:
+    """The largest error of fast code, with all gradients, against the reference in float64."""
     n_rows, length, width = 2, native.CHUNK_TOKENS + 3, 5
     generator = torch.Generator().manual_seed(0)
     sequence, state = (n_rows, length, width), (n_rows, width)
@@ -107,8 +108,12 @@ def _self_check() -> float:
         y, final = wkv4_reference(w, u, k, v, (state[0], state[1], state[2]), lengths)
         return [y, *final]
 
-    found = gradients(lambda *x: native.SCAN(*x, lengths, True)[:4], [x.float() for x in inputs])
+    found = gradients(
+        lambda *x: native.SCAN(*x, lengths.to(device), True)[:4],
+        [x.to(device, torch.float32) for x in inputs],
+    )
     return relative_error(found, gradients(reference, inputs))
 
 
 native.KERNEL.check = _self_check
+cuda.PATH.check = _self_check

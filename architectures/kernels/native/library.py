@@ -1,5 +1,7 @@
 """The native code of an operation: compiled, loaded and checked at first use, or why it is not.
 
+Code for other devices (kernels/cuda/) is taken and refused by the same rules.
+
 SEQBENCH_KERNELS chooses: `auto` (default) takes native code where there is any, `reference` never
 does, and `native` makes it an error that native code cannot be had on this machine. Inputs that it
 does not take (float64, an accelerator, mixed dtypes) go to the reference in any case.
@@ -22,13 +24,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from architectures.kernels.native.build import BuildError, build
 
 CHOICES = ("auto", "native", "reference")
 LIBRARY = torch.library.Library("seqbench", "FRAGMENT")
 KERNELS: dict[str, Kernel] = {}
+_FLOPS: dict[Any, Callable[..., float]] = {}  # of operations that torch's counter does not know yet
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,7 @@ class Kernel:
         self.reason: str | None = None
         self.check: Callable[[], float] | None = None
         """Set beside the reference: runs both, returns the largest relative error."""
+        self.error = math.inf  # that the self-check found
         self._code: ctypes.CDLL | None = None
         self._functions: dict[str, Any] = {}
         self._tried = False
@@ -77,14 +80,20 @@ class Kernel:
 
     def _prepare(self) -> None:
         try:
-            self._code = ctypes.CDLL(str(self._built()))
-            error = math.inf if self.check is None else self.check()
-            if not error <= self.bound:  # NaN is not below it either
-                self.reason = f"its self-check found an error of {error:.1e}, above {self.bound:g}"
+            self._load()
+            if self.check is not None:
+                self.error = self.check()
+            if not self.error <= self.bound:  # NaN is not below it either
+                self.reason = (
+                    f"its self-check found an error of {self.error:.1e}, above {self.bound:g}"
+                )
         except BuildError as error:
             self.reason = str(error)
         except Exception as error:
             self.reason = f"its self-check raised {type(error).__name__}: {error}"
+
+    def _load(self) -> None:
+        self._code = ctypes.CDLL(str(self._built()))
 
     def _built(self) -> Path:
         return build(self.name)
@@ -162,15 +171,35 @@ def define(
 ) -> Any:
     """Register an operation for the CPU with torch, its shapes for the compiler, and its FLOPs.
 
-    `flops` is given the operation's arguments.
+    `flops` is given the operation's arguments. For another device, see `implement`.
     """
     name = schema.partition("(")[0]
     LIBRARY.define(schema)
-    LIBRARY.impl(name, run, "CPU")
+    implement(name, run, "CPU")
     torch.library.register_fake(f"seqbench::{name}", fake, lib=LIBRARY)
     packet = getattr(torch.ops.seqbench, name)
-    register_flop_formula(packet, get_raw=True)(lambda *inputs, out_val: int(flops(*inputs)))
+    _FLOPS[packet] = flops
     return packet
+
+
+def implement(name: str, run: Callable[..., Any], device: str) -> None:
+    """Give a defined operation its code for a device: torch's dispatch key, `CPU` or `CUDA`."""
+    LIBRARY.impl(name, run, device)
+
+
+def register_flops() -> None:
+    """Tell torch's FlopCounterMode what the operations count: call it before counting.
+
+    Not done at once, since the counter's module imports triton where it is installed: for the
+    sake of a number that few ask for, and 0.8 s.
+    """
+    from torch.utils.flop_counter import register_flop_formula
+
+    while _FLOPS:
+        packet, flops = _FLOPS.popitem()
+        register_flop_formula(packet, get_raw=True)(
+            lambda *inputs, out_val, flops=flops: int(flops(*inputs))
+        )
 
 
 def differentiate_by(
@@ -192,7 +221,7 @@ def relative_error(actual: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     errors = []
     for a, e in zip(actual, exact, strict=True):
         scale = e.detach().abs().max()
-        error = (a.detach().to(e.dtype) - e.detach()).abs().max()
+        error = (a.detach().to(e.device, e.dtype) - e.detach()).abs().max()
         errors.append(error / torch.where(scale > 0, scale, 1.0))
     return float(torch.stack(errors).max())
 
@@ -201,7 +230,10 @@ def gradients(run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) ->
     """Outputs of a call and its gradients by all inputs, for a fixed cotangent."""
     inputs = [tensor.detach().requires_grad_() for tensor in inputs]
     outputs = run(*inputs)
-    cotangents = [torch.linspace(-0.5, 1, y.numel()).to(y.dtype).view(y.shape) for y in outputs]
+    cotangents = [
+        torch.linspace(-0.5, 1, y.numel(), device="cpu").to(y.device, y.dtype).view(y.shape)
+        for y in outputs
+    ]
     return [*outputs, *torch.autograd.grad(outputs, inputs, cotangents)]
 
 

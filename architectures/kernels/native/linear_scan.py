@@ -26,7 +26,7 @@ def _forward(a: Tensor, b: Tensor, state: Tensor) -> Tensor:
     a, b, state = plain(a), plain(b), plain(state)
     states = torch.empty_like(b)
     function = "scan_complex" if b.is_complex() else "scan"
-    KERNEL.call(function, a, b, state, states, *b.shape, *_strides(a), n_threads())
+    KERNEL.call(function, a, b, state, states, *b.shape, *strides_of(a), n_threads())
     return states
 
 
@@ -40,13 +40,13 @@ def _backward(
     grad_a = states.new_empty((n_rows, a.shape[1], n_state) if wants_a else (0,))
     function = "scan_complex_backward" if states.is_complex() else "scan_backward"
     tensors = a, states, state, grad_states, grad_b, grad_a if wants_a else None
-    KERNEL.call(function, *tensors, *states.shape, *_strides(a), n_threads())
+    KERNEL.call(function, *tensors, *states.shape, *strides_of(a), n_threads())
     if wants_a and a.shape[0] != n_rows:
         grad_a = grad_a.sum(0, keepdim=True)
     return grad_a, grad_b
 
 
-def _strides(a: Tensor) -> tuple[int, int]:
+def strides_of(a: Tensor) -> tuple[int, int]:
     """Numbers from one row and from one token of a contiguous a to the next; 0 if there is one."""
     n_rows, length, n_state = a.shape
     return (0 if n_rows == 1 else length * n_state), (0 if length == 1 else n_state)

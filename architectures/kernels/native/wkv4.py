@@ -84,6 +84,12 @@ def _starts_shape(k: Tensor) -> tuple[int, ...]:
     return n_rows, -(-length // CHUNK_TOKENS), -(-width // lanes), 3, lanes
 
 
+def states_shape(k: Tensor) -> tuple[int, ...]:
+    """What is kept on other devices (kernels/cuda/wkv4.py), the state before each token."""
+    n_rows, length, width = k.shape
+    return n_rows, length, 3, width
+
+
 def _fake(
     w: Tensor,
     u: Tensor,
@@ -96,7 +102,8 @@ def _fake(
     keep_starts: bool,
 ) -> tuple[Tensor, ...]:
     final = [tensor.new_empty(tensor.shape) for tensor in (a, b, p)]
-    return k.new_empty(k.shape), *final, k.new_empty(_starts_shape(k) if keep_starts else (0,))
+    kept = _starts_shape if k.device.type == "cpu" else states_shape
+    return k.new_empty(k.shape), *final, k.new_empty(kept(k) if keep_starts else (0,))
 
 
 def _fake_backward(

@@ -1,0 +1,1 @@
+"""Operations on CUDA devices: each runs once on the device and is checked there, or is left."""
