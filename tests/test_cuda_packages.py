@@ -40,7 +40,8 @@ def paths_of(operation: str) -> dict[str, str]:
     run, inputs = CALLS[operation]
     with recorded() as paths:
         run(*single(inputs))
-    return paths
+    # The fakes compute by our plain form, which says so too.
+    return {name: path.partition("+")[0] for name, path in paths.items()}
 
 
 def plain(operation: str) -> dict[str, str]:
@@ -148,7 +149,7 @@ def test_a_state_larger_than_mamba_ssm_has_goes_to_the_reference(
     assert cuda_selective.MAX_STATE == 256
     with recorded() as paths:
         selective.selective_scan(*single(selective_inputs(2, 2, 257)))
-    assert not paths
+    assert paths == plain("selective_scan")
 
 
 @pytest.mark.parametrize(("taps", "width"), [(5, 16), (1, 16), (4, 12)])
@@ -160,7 +161,7 @@ def test_what_causal_conv1d_refuses_goes_to_the_reference(
         convolution.causal_convolution(
             torch.ones(2, 5, width), torch.ones(width, taps), torch.ones(width)
         )
-    assert not paths
+    assert paths == plain("causal_convolution")
 
 
 @pytest.mark.parametrize("first", [0, 3, 8])
