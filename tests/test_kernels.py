@@ -8,12 +8,14 @@ from torch.nn import functional
 
 from architectures.kernels.causal_convolution import causal_convolution
 from architectures.kernels.fft_convolution import fft_convolution
+from architectures.kernels.linear_scan import linear_scan_reference
 from architectures.kernels.s4d_kernel import s4d_final_state, s4d_kernel, s4d_output_of_state
 from architectures.kernels.selective_scan import (
     CHUNK_TOKENS,
     selective_scan,
     selective_scan_step,
 )
+from architectures.kernels.ssd import ssd
 
 # Sums of a few hundred float64 terms in another order.
 SUM_TOLERANCE = 1e-11
@@ -243,3 +245,17 @@ def test_causal_convolution_passes_gradcheck() -> None:
         normal(2, 2, 2, seed=4),
     )
     assert gradcheck(causal_convolution, [tensor.requires_grad_() for tensor in inputs])
+
+
+@pytest.mark.parametrize(("n_rows", "length"), [(0, 3), (2, 0), (0, 0)])
+def test_nothing_to_scan_gives_nothing(n_rows: int, length: int) -> None:
+    x = normal(n_rows, length, 2, 3).requires_grad_()
+    state = normal(n_rows, 2, 3, 3)
+    y, after = ssd(x, x, x, state=state)
+    assert y.shape == x.shape
+    assert torch.equal(after, state)
+    flat = x.flatten(2)
+    states = linear_scan_reference(flat, flat, normal(n_rows, 6).requires_grad_())
+    assert states.shape == flat.shape
+    (gradient,) = torch.autograd.grad(states.sum() + y.sum(), x)
+    assert gradient.shape == x.shape

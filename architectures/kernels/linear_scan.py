@@ -85,6 +85,8 @@ class _LinearScan(torch.autograd.Function):
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         """Walk back by the scan of the reversed gradient."""
         a, states, state = ctx.saved_tensors
+        if states.shape[1] == 0:
+            return torch.zeros_like(a), grad_states, torch.zeros_like(state)
         conjugate = a.conj().resolve_conj()
         # The decay of the token after, and for the last token none, where it meets the zero state.
         after = conjugate.roll(-1, 1).flip(1)
@@ -100,6 +102,8 @@ class _LinearScan(torch.autograd.Function):
 def _scan(a: Tensor, b: Tensor, state: Tensor) -> Tensor:
     """The scan without autograd: h (B, T, N)."""
     n_rows, length, n_state = b.shape
+    if b.numel() == 0:
+        return b.clone()
     n_inner = min(CHUNK_TOKENS, length)
     n_chunks = -(-length // n_inner)
     n_padding = n_chunks * n_inner - length

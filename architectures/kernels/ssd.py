@@ -73,6 +73,8 @@ def _ssd(
     n_tokens = min(CHUNK_TOKENS, length)
     if state is None:
         state = v.new_zeros(n_rows, heads, q.shape[-1], head_width)
+    if length == 0:
+        return v.clone(), state
     if log_decay is None:
         log_decay = v.new_zeros(1, length, 1)
     q, k, v = (chunked(x, n_tokens) for x in (q, k, v))

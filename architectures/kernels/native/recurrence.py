@@ -125,7 +125,8 @@ def _differentiate_rnn(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def _before(y: Tensor, state: Tensor) -> Tensor:
     """The h that each token found: (B T, H)."""
-    return torch.cat([state.unsqueeze(1), y[:, :-1]], dim=1).flatten(0, 1)
+    before = torch.cat([state.unsqueeze(1), y[:, :-1]], dim=1)
+    return before[:, : y.shape[1]].flatten(0, 1)
 
 
 def _product_flops(weight: Tensor, y: Tensor) -> float:
