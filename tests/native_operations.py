@@ -71,16 +71,17 @@ def gru_inputs(length: int, width: int, n_rows: int = 3) -> list[Tensor]:
     return [
         normal(n_rows, length, 3 * width, seed=1),
         normal(3 * width, width, seed=2) / width**0.5,
-        normal(width, seed=3),
+        normal(4 * width, seed=3),
         normal(n_rows, width, seed=4),
     ]
 
 
 def rnn_inputs(length: int, width: int, n_rows: int = 3) -> list[Tensor]:
-    """Inputs, weight and state, with weights that keep states apart from the corner of relu."""
+    """Inputs, weight, bias and state; weights keep states apart from the corner of relu."""
     return [
         normal(n_rows, length, width, seed=1),
         normal(width, width, seed=2) / width**0.5 / 2,
+        normal(width, seed=3),
         normal(n_rows, width, seed=4),
     ]
 

@@ -225,10 +225,10 @@ def test_code_is_never_given_memory_of_another_kind() -> None:
     from architectures.kernels.native import recurrence
 
     x = torch.zeros(2, 5, 13)
-    weight, state = torch.zeros(13, 13), torch.zeros(2, 13)
+    weight, bias, state = torch.zeros(13, 13), torch.zeros(13), torch.zeros(2, 13)
     for wrong in (x.bfloat16(), x.double()):
         with pytest.raises(TypeError, match=r"takes contiguous CPU tensors of torch\.float32"):
-            recurrence.RNN(wrong, weight, state, False)
+            recurrence.RNN(wrong, weight, bias, state, False)
 
 
 @pytest.mark.parametrize("name", ["gru", "rnn", "gru_stack", "rnn_stack"])

@@ -174,11 +174,11 @@ def test_dropout_is_between_layers_and_in_training_alone() -> None:
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_nan_stays_in_its_row_of_a_recurrence(relu: bool) -> None:
-    inputs, weight, state = single(rnn_inputs(9, 13))
+    inputs, weight, bias, state = single(rnn_inputs(9, 13))
     poisoned = inputs.clone()
     poisoned[1, 4, 2] = torch.nan
-    clean = recurrence.rnn_recurrence(inputs, weight, state, relu=relu)
-    y = recurrence.rnn_recurrence(poisoned, weight, state, relu=relu)
+    clean = recurrence.rnn_recurrence(inputs, weight, bias, state, relu=relu)
+    y = recurrence.rnn_recurrence(poisoned, weight, bias, state, relu=relu)
     assert torch.equal(y[::2], clean[::2])
     assert y[1, 4, 2].isnan()
     assert y[1, 5:].isnan().all()

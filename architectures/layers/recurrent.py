@@ -157,10 +157,11 @@ class RecurrentStack(Body):
         )
         if self.cell == "rnn":
             relu = self.recurrence.mode == "RNN_RELU"
-            return rnn_recurrence(linear(x, W, b + c), U, state, relu=relu)
+            return rnn_recurrence(linear(x, W), U, b + c, state, relu=relu)
         # The reset gate multiplies the last third of c too; the rest of it is added to b.
         outside, inside = c.split([2 * self.width, self.width])
-        return gru_recurrence(linear(x, W, b + pad(outside, (0, self.width))), U, inside, state)
+        bias = torch.cat([b + pad(outside, (0, self.width)), inside])  # (4H,)
+        return gru_recurrence(linear(x, W), U, bias, state)
 
     def _run_torch(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Run x by torch's module, all layers."""

@@ -12,6 +12,7 @@
 #endif
 
 #define ROWS 4
+#define PARTIAL 64 /* tokens whose sum is taken apart: errors grow with their number, not with T */
 
 
 INLINE void exp2_each(vec *x, int n) {
@@ -82,17 +83,20 @@ INLINE void gru_rows(int rows, const float *inputs, const float *weights, const 
       vec sums[ROWS * 3] = {0};
       multiply(sums, weights + block * width * 3 * LANES, 3 * LANES, LANES, h, h_row, width, rows,
                3);
-      vec b = load_some(bias + first, count), reset[ROWS], update[ROWS], candidate[ROWS];
+      vec b_reset = load_some(bias + first, count), b_update = load_some(bias + width + first, count);
+      vec b_candidate = load_some(bias + 2 * width + first, count);
+      vec b = load_some(bias + 3 * width + first, count), reset[ROWS], update[ROWS], candidate[ROWS];
       const float *x = inputs + t * 3 * width + first;
       long x_row = length * 3 * width;
       for (int row = 0; row < rows; row++) {
-        reset[row] = load_some(x + row * x_row, count) + sums[3 * row];
-        update[row] = load_some(x + row * x_row + width, count) + sums[3 * row + 1];
+        reset[row] = load_some(x + row * x_row, count) + sums[3 * row] + b_reset;
+        update[row] = load_some(x + row * x_row + width, count) + sums[3 * row + 1] + b_update;
       }
       sigmoid_each(reset, rows);
       sigmoid_each(update, rows);
       for (int row = 0; row < rows; row++)
-        candidate[row] = load_some(x + row * x_row + 2 * width, count) + reset[row] * (sums[3 * row + 2] + b);
+        candidate[row] = load_some(x + row * x_row + 2 * width, count) + b_candidate +
+                         reset[row] * (sums[3 * row + 2] + b);
       tanh_each(candidate, rows);
       for (int row = 0; row < rows; row++) {
         vec before = load_some(h + row * h_row + first, count);
@@ -145,15 +149,26 @@ INLINE void carry_back(float *carry, long carry_row, const float *weights, long 
   }
 }
 
+/* Add what was summed up over some tokens, and begin again. */
+INLINE void add_up(float *sum, float *partial, long count) {
+  for (long n = 0; n < count; n++) {
+    sum[n] += partial[n];
+    partial[n] = 0;
+  }
+}
+
+/* Blocks go down as time does: a processor fetches ahead what falls steadily. */
 INLINE void gru_rows_backward(int rows, const float *weights, const float *state, const float *y,
                               const float *saved, const float *grad_y, float *grad_inputs,
-                              float *grad_hidden, float *grad_state, float *carry, long length,
-                              long width) {
+                              float *grad_hidden, float *grad_bias, float *grad_state,
+                              float *carry, long length, long width) {
   long blocks = divided_up(width, LANES), carry_row = blocks * LANES;
-  memset(carry, 0, rows * carry_row * sizeof(float));
+  float *partial = carry + ROWS * carry_row; /* (4, carry_row): of the biases, over all rows */
+  memset(carry, 0, (ROWS + 4) * carry_row * sizeof(float));
+  memset(grad_bias, 0, 4 * width * sizeof(float));
   for (long t = length - 1; t >= 0; t--) {
     for (int row = 0; row < rows; row++)
-      for (long block = 0; block < blocks; block++) {
+      for (long block = blocks - 1; block >= 0; block--) {
         long first = block * LANES, count = smaller(LANES, width - first);
         long here = (row * length + t) * width + first;
         const float *s = saved + (row * length + t) * 4 * width + first;
@@ -164,12 +179,23 @@ INLINE void gru_rows_backward(int rows, const float *weights, const float *state
         vec dh = load_some(grad_y + here, count) + load(c);
         vec d_candidate = dh * (1.0f - update) * (1.0f - candidate * candidate);
         float *g = grad_inputs + (row * length + t) * 3 * width + first;
-        store_some(g, d_candidate * hidden * reset * (1.0f - reset), count);
-        store_some(g + width, dh * (before - candidate) * update * (1.0f - update), count);
+        vec d_reset = d_candidate * hidden * reset * (1.0f - reset);
+        vec d_update = dh * (before - candidate) * update * (1.0f - update);
+        vec d_hidden = d_candidate * reset;
+        store_some(g, d_reset, count);
+        store_some(g + width, d_update, count);
         store_some(g + 2 * width, d_candidate, count);
-        store_some(grad_hidden + here, d_candidate * reset, count);
+        store_some(grad_hidden + here, d_hidden, count);
         store(c, dh * update);
+        float *b = partial + first;
+        store(b, load(b) + d_reset);
+        store(b + carry_row, load(b + carry_row) + d_update);
+        store(b + 2 * carry_row, load(b + 2 * carry_row) + d_candidate);
+        store(b + 3 * carry_row, load(b + 3 * carry_row) + d_hidden);
       }
+    if (t % PARTIAL == 0)
+      for (int gate = 0; gate < 4; gate++)
+        add_up(grad_bias + gate * width, partial + gate * carry_row, width);
     carry_back(carry, carry_row, weights, 3 * width, grad_inputs + t * 3 * width,
                length * 3 * width, 2 * width, blocks, rows);
     carry_back(carry, carry_row, weights + 2 * width * LANES, 3 * width, grad_hidden + t * width,
@@ -181,30 +207,30 @@ INLINE void gru_rows_backward(int rows, const float *weights, const float *state
 
 EXPORT void gru_backward(const float *weights, const float *state, const float *y,
                          const float *saved, const float *grad_y, float *grad_inputs,
-                         float *grad_hidden, float *grad_state, float *scratch, long rows,
-                         long length, long width, long threads) {
+                         float *grad_hidden, float *grad_bias, float *grad_state, float *scratch,
+                         long rows, long length, long width, long threads) {
   long each = rows_of_task(rows, threads), carry_row = divided_up(width, LANES) * LANES;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long row = 0; row < rows; row += each) {
     long tokens = row * length;
-    float *carry = scratch + omp_get_thread_num() * ROWS * carry_row;
+    float *carry = scratch + omp_get_thread_num() * (ROWS + 4) * carry_row;
     WITH_ROWS(smaller(each, rows - row), gru_rows_backward, weights, state + row * width,
               y + tokens * width, saved + tokens * 4 * width, grad_y + tokens * width,
               grad_inputs + tokens * 3 * width, grad_hidden + tokens * width,
-              grad_state + row * width, carry, length, width)
+              grad_bias + row * 4 * width, grad_state + row * width, carry, length, width)
   }
 }
 
 INLINE void rnn_block(int rows, int vectors, const float *inputs, const float *weights,
-                      const float *h, long h_row, float *y, long y_row, long first, long width,
+                      const float *bias, const float *h, long h_row, float *y, long y_row, long first, long width,
                       long relu) {
   vec sums[ROWS * 2] = {0};
   multiply(sums, weights + first * width, LANES, width * LANES, h, h_row, width, rows, vectors);
   for (int v = 0; v < vectors; v++) {
     long column = first + v * LANES, count = smaller(LANES, width - column);
-    vec out[ROWS];
+    vec b = load_some(bias + column, count), out[ROWS];
     for (int row = 0; row < rows; row++)
-      out[row] = load_some(inputs + row * y_row + column, count) + sums[row * vectors + v];
+      out[row] = load_some(inputs + row * y_row + column, count) + sums[row * vectors + v] + b;
     if (!relu) tanh_each(out, rows);
     for (int row = 0; row < rows; row++) {
       /* Compared this way round, NaN stays. */
@@ -214,38 +240,40 @@ INLINE void rnn_block(int rows, int vectors, const float *inputs, const float *w
   }
 }
 
-INLINE void rnn_rows(int rows, const float *inputs, const float *weights, const float *state,
-                     float *y, long length, long width, long relu) {
+INLINE void rnn_rows(int rows, const float *inputs, const float *weights, const float *bias,
+                     const float *state, float *y, long length, long width, long relu) {
   for (long t = 0; t < length; t++) {
     const float *h = t ? y + (t - 1) * width : state;
     long y_row = length * width, h_row = t ? y_row : width, first = 0;
     const float *x = inputs + t * width;
     for (; first + LANES < width; first += 2 * LANES)
-      rnn_block(rows, 2, x, weights, h, h_row, y + t * width, y_row, first, width, relu);
+      rnn_block(rows, 2, x, weights, bias, h, h_row, y + t * width, y_row, first, width, relu);
     if (first < width)
-      rnn_block(rows, 1, x, weights, h, h_row, y + t * width, y_row, first, width, relu);
+      rnn_block(rows, 1, x, weights, bias, h, h_row, y + t * width, y_row, first, width, relu);
   }
 }
 
-EXPORT void rnn(const float *inputs, const float *weights, const float *state, float *y, long rows,
-                long length, long width, long relu, long threads) {
+EXPORT void rnn(const float *inputs, const float *weights, const float *bias,
+                const float *state, float *y, long rows, long length, long width, long relu, long threads) {
   long each = rows_of_task(rows, threads);
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long row = 0; row < rows; row += each) {
     long tokens = row * length;
-    WITH_ROWS(smaller(each, rows - row), rnn_rows, inputs + tokens * width, weights,
+    WITH_ROWS(smaller(each, rows - row), rnn_rows, inputs + tokens * width, weights, bias,
               state + row * width, y + tokens * width, length, width, relu)
   }
 }
 
 INLINE void rnn_rows_backward(int rows, const float *weights, const float *y, const float *grad_y,
-                              float *grad_inputs, float *grad_state, float *carry, long length,
-                              long width, long relu) {
+                              float *grad_inputs, float *grad_bias, float *grad_state,
+                              float *carry, long length, long width, long relu) {
   long blocks = divided_up(width, LANES), carry_row = blocks * LANES;
-  memset(carry, 0, rows * carry_row * sizeof(float));
+  float *partial = carry + ROWS * carry_row;
+  memset(carry, 0, (ROWS + 1) * carry_row * sizeof(float));
+  memset(grad_bias, 0, width * sizeof(float));
   for (long t = length - 1; t >= 0; t--) {
     for (int row = 0; row < rows; row++)
-      for (long block = 0; block < blocks; block++) {
+      for (long block = blocks - 1; block >= 0; block--) {
         long first = block * LANES, count = smaller(LANES, width - first);
         long here = (row * length + t) * width + first;
         float *c = carry + row * carry_row + first;
@@ -253,7 +281,9 @@ INLINE void rnn_rows_backward(int rows, const float *weights, const float *y, co
         vec slope = relu ? select_vec(h <= 0.0f, splat(0), splat(1)) : 1.0f - h * h;
         store_some(grad_inputs + here, dh * slope, count);
         store(c, splat(0));
+        store(partial + first, load(partial + first) + dh * slope);
       }
+    if (t % PARTIAL == 0) add_up(grad_bias, partial, width);
     carry_back(carry, carry_row, weights, width, grad_inputs + t * width, length * width, width,
                blocks, rows);
   }
@@ -262,15 +292,15 @@ INLINE void rnn_rows_backward(int rows, const float *weights, const float *y, co
 }
 
 EXPORT void rnn_backward(const float *weights, const float *y, const float *grad_y,
-                         float *grad_inputs, float *grad_state, float *scratch, long rows,
-                         long length, long width, long relu, long threads) {
+                         float *grad_inputs, float *grad_bias, float *grad_state, float *scratch,
+                         long rows, long length, long width, long relu, long threads) {
   long each = rows_of_task(rows, threads), carry_row = divided_up(width, LANES) * LANES;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long row = 0; row < rows; row += each) {
     long tokens = row * length;
-    float *carry = scratch + omp_get_thread_num() * ROWS * carry_row;
+    float *carry = scratch + omp_get_thread_num() * (ROWS + 1) * carry_row;
     WITH_ROWS(smaller(each, rows - row), rnn_rows_backward, weights, y + tokens * width,
-              grad_y + tokens * width, grad_inputs + tokens * width, grad_state + row * width,
-              carry, length, width, relu)
+              grad_y + tokens * width, grad_inputs + tokens * width, grad_bias + row * width,
+              grad_state + row * width, carry, length, width, relu)
   }
 }
