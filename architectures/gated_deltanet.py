@@ -24,7 +24,11 @@ from torch.nn.functional import silu, softplus
 
 from architectures.body import Body, ParamGroup, State, real_positions
 from architectures.kernels.causal_convolution import causal_convolution
-from architectures.kernels.delta_rule import gated_delta_rule, gated_delta_rule_flops_per_token
+from architectures.kernels.delta_rule import (
+    delta_rule_kernel,
+    gated_delta_rule,
+    gated_delta_rule_flops_per_token,
+)
 from architectures.layers.checks import check_at_least, check_divides
 from architectures.layers.residual import Residual
 
@@ -81,6 +85,12 @@ class GatedDeltaMixer(Body):
         y = y * (y.square().mean(3, keepdim=True) + EPSILON).rsqrt() * self.norm_weight
         y = y.flatten(2).to(gate.dtype) * silu(gate)  # (B, T, E)
         return self.project_out(y), (conv_state, memory)
+
+    @property
+    def kernel(self) -> str:
+        """That of the delta rule."""
+        dtype = torch.promote_types(self.A_log.dtype, torch.float32)
+        return delta_rule_kernel(dtype, self.A_log.device)
 
     def flops_per_token(self, length: int) -> float:
         """The two projections, the convolution (2 K (2 D + E)) and the delta rule."""

@@ -34,6 +34,7 @@ from torch.nn.functional import layer_norm, relu
 
 from architectures.body import Body, ParamGroup, State, real_positions
 from architectures.kernels.delta_rule import (
+    delta_rule_kernel,
     general_delta_rule,
     general_delta_rule_flops_per_token,
 )
@@ -145,6 +146,12 @@ class TimeMixing(Body):
         """(..., D) to (..., H, N)."""
         return x.view(*x.shape[:-1], self.heads, -1)
 
+    @property
+    def kernel(self) -> str:
+        """That of the delta rule."""
+        dtype = torch.promote_types(self.mix.dtype, torch.float32)
+        return delta_rule_kernel(dtype, self.mix.device)
+
     def flops_per_token(self, length: int) -> float:
         """Four projections, the low-rank maps and the delta rule."""
         maps = [module for module in self.children() if isinstance(module, LowRank)]
@@ -182,6 +189,11 @@ class ChannelMixing(Body):
         before, last = token_shift(x, state, lengths)  # (B, T, D)
         mixed = torch.lerp(x, before, self.mix.to(x.dtype))
         return self.value(relu(self.key(mixed)).square()), last
+
+    @property
+    def kernel(self) -> str:
+        """Torch's own products: there is nothing else in it."""
+        return "aten"
 
     def flops_per_token(self, length: int) -> float:
         """Two projections."""
