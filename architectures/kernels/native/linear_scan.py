@@ -69,7 +69,9 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -
     ctx.save_for_backward(a, output, state)
 
 
-def _differentiate(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+def _differentiate(
+    ctx: Any, grad_states: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
     a, states, state = ctx.saved_tensors
     wants_a, _, wants_state = ctx.needs_input_grad
     grad_a, grad_b = WALK_BACK(a, states, state, grad_states, wants_a)
