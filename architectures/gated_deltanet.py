@@ -24,7 +24,10 @@ from torch.nn.functional import silu, softplus
 
 from architectures.body import Body, ParamGroup, State, real_positions
 from architectures.kernels.causal_convolution import causal_convolution
-from architectures.kernels.delta_rule import gated_delta_rule, gated_delta_rule_flops_per_token
+from architectures.kernels.delta_rule import (
+    gated_delta_rule,
+    gated_delta_rule_flops_per_token,
+)
 from architectures.layers.checks import check_at_least, check_divides
 from architectures.layers.residual import Residual
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from architectures.kernels import causal_convolution as convolution
+from architectures.kernels import delta_rule as delta
 from architectures.kernels import linear_scan as linear
 from architectures.kernels import recurrence
 from architectures.kernels import selective_scan as selective
@@ -99,6 +101,32 @@ def wkv_inputs(length: int, width: int, n_rows: int = 3) -> list[Tensor]:
     ]
 
 
+def general_delta_inputs(
+    length: int, n_keys: int, n_values: int, n_rows: int = 3, heads: int = 2
+) -> list[Tensor]:
+    """q, k, v, a, b, log_decay and a state, as RWKV-7 makes them."""
+    keys, values = (n_rows, length, heads, n_keys), (n_rows, length, heads, n_values)
+    k, erased = (normalize(normal(*keys, seed=seed), dim=3) for seed in (2, 4))
+    return [
+        normal(*keys, seed=1),
+        k,
+        normal(*values, seed=3),
+        -erased,
+        erased * normal(*keys, seed=5).sigmoid(),
+        -0.6 * normal(*keys, seed=6).sigmoid(),
+        normal(n_rows, heads, n_keys, n_values, seed=7),
+    ]
+
+
+def gated_delta_inputs(
+    length: int, n_keys: int, n_values: int, n_rows: int = 3, heads: int = 2
+) -> list[Tensor]:
+    """q, k, v, beta, log_decay and a state; decays from nearly 1 to e^-30."""
+    q, k, v, *_, state = general_delta_inputs(length, n_keys, n_values, n_rows, heads)
+    beta = normal(n_rows, length, heads, seed=8).sigmoid()
+    return [q, k, v, beta, -(2 * normal(n_rows, length, heads, seed=9)).exp(), state]
+
+
 def wkv4(*x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
     w, u, k, v, *state = x
     y, final = wkv.wkv4(w, u, k, v, (state[0], state[1], state[2]), lengths)
@@ -142,5 +170,15 @@ OPERATIONS = {
         selective.native.KERNEL,
         selective.selective_scan,
         lambda: selective_inputs(35, 13, 5),
+    ),
+    "general_delta_rule": (
+        delta.native.KERNEL,
+        delta.general_delta_rule,
+        lambda: general_delta_inputs(35, 13, 5),
+    ),
+    "gated_delta_rule": (
+        delta.native.KERNEL,
+        delta.gated_delta_rule,
+        lambda: gated_delta_inputs(35, 13, 5),
     ),
 }

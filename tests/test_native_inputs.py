@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from architectures.kernels import delta_rule as delta
 from architectures.kernels import linear_scan as linear
 from architectures.kernels import selective_scan as selective
 from architectures.kernels import wkv4 as wkv
@@ -79,7 +80,7 @@ def test_nan_shows_and_stays_in_its_row(name: str) -> None:
     clean = outputs_of(name, inputs)[0]
     poisoned = [x.clone() for x in inputs]
     index = {"linear_scan": 1, "linear_scan_complex": 1, "wkv4": 2}.get(name, 0)
-    poisoned[index][1, 20, 4] = torch.nan
+    poisoned[index][1, 20, ..., 4] = torch.nan
     y = outputs_of(name, poisoned)[0]
     assert torch.equal(y[::2], clean[::2])
     assert torch.equal(y[1, :20], clean[1, :20])
@@ -87,7 +88,10 @@ def test_nan_shows_and_stays_in_its_row(name: str) -> None:
     assert name != "selective_scan" or y[1, 34, 4].isnan()
 
 
-@pytest.mark.parametrize("name", ["linear_scan", "selective_scan", "wkv4"])
+DELTA_RULES = ["general_delta_rule", "gated_delta_rule"]
+
+
+@pytest.mark.parametrize("name", ["linear_scan", "selective_scan", "wkv4", *DELTA_RULES])
 def test_bfloat16_is_computed_in_float32(name: str) -> None:
     inputs = [x.bfloat16() for x in OPERATIONS[name][2]()]
     with recorded() as paths:
@@ -126,10 +130,14 @@ def test_torch_approves_of_the_registration(name: str) -> None:
         "gru": [True],
         "rnn": [False],
         "wkv4": [None, True],
+        "general_delta_rule": [True],
+        "gated_delta_rule": [True],
     }
-    extra = options.get(name, [])
-    packet = getattr(torch.ops.seqbench, name.removesuffix("_complex"))
-    torch.library.opcheck(packet.default, (*inputs, *extra))
+    arguments: list[Tensor | bool | None] = [*inputs, *options.get(name, [])]
+    if name == "gated_delta_rule":
+        arguments.insert(3, None)  # a
+    operation = "delta_rule" if name in DELTA_RULES else name.removesuffix("_complex")
+    torch.library.opcheck(getattr(torch.ops.seqbench, operation).default, tuple(arguments))
 
 
 @each_operation
@@ -146,6 +154,7 @@ def test_the_flop_counter_sees_forward_and_backward(name: str) -> None:
         "selective_scan": selective.selective_scan_flops_per_token(13, 5),
         "causal_convolution": 2 * 4 * 13,
         "wkv4": wkv.wkv4_flops_per_token(13),
+        **dict.fromkeys(DELTA_RULES, delta.native.flops_per_token(13, 5, heads=2)),
         "gru": 2 * 3 * 13 * 13,
         "rnn": 2 * 13 * 13,
     }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from architectures.kernels import causal_convolution as convolution
+from architectures.kernels import delta_rule as delta
 from architectures.kernels import linear_scan as linear
 from architectures.kernels import recurrence
 from architectures.kernels import selective_scan as selective
@@ -17,10 +18,13 @@ from architectures.kernels.paths import recorded
 from architectures.layers.recurrent import RecurrentStack
 from tests.native_operations import (
     LENGTHS,
+    OPERATIONS,
     RECURRENT,
     SINGLE,
     WIDTHS,
     error,
+    gated_delta_inputs,
+    general_delta_inputs,
     gru_inputs,
     linear_inputs,
     normal,
@@ -66,6 +70,29 @@ def test_selective_scan_equals_the_reference(width: int, n_state: int) -> None:
         inputs = selective_inputs(length, width, n_state)
         found = error(selective.selective_scan, selective.selective_scan_reference, inputs)
         assert found < SINGLE, length
+
+
+@pytest.mark.parametrize("n_values", [1, 5, 8, 17, 40])
+@pytest.mark.parametrize("n_keys", [1, 5, 8, 16, 33])
+def test_delta_rules_equal_the_references(n_keys: int, n_values: int) -> None:
+    for length in LENGTHS:
+        general = general_delta_inputs(length, n_keys, n_values)
+        found = error(delta.general_delta_rule, delta.general_delta_rule_reference, general)
+        assert found < SINGLE, length
+        gated = gated_delta_inputs(length, n_keys, n_values)
+        found = error(delta.gated_delta_rule, delta.gated_delta_rule_reference, gated)
+        assert found < SINGLE, length
+
+
+@pytest.mark.parametrize("name", ["general_delta_rule", "gated_delta_rule"])
+def test_a_delta_rule_over_no_tokens_returns_its_state(name: str) -> None:
+    *inputs, state = single(OPERATIONS[name][2]())
+    given = [x[:, :0] for x in inputs]
+    outputs = library.gradients(OPERATIONS[name][1], [*given, state])
+    y, final, *_, grad_state = outputs
+    assert y.shape == (3, 0, 2, 5)
+    assert torch.equal(final, state)
+    assert torch.equal(grad_state, torch.linspace(-0.5, 1, state.numel()).view(state.shape))
 
 
 def gru(*inputs: Tensor) -> list[Tensor]:
@@ -195,5 +222,8 @@ def test_rows_and_channels_are_divided_among_threads(n_rows: int, threads: int) 
         assert found < SINGLE
         inputs = linear_inputs(40, 37, torch.float64, (1, 1), n_rows)
         assert error(lambda *x: [linear.linear_scan(*x)], reference_linear, inputs) < SINGLE
+        inputs = general_delta_inputs(40, 9, 5, n_rows)
+        found = error(delta.general_delta_rule, delta.general_delta_rule_reference, inputs)
+        assert found < SINGLE
     finally:
         torch.set_num_threads(before)

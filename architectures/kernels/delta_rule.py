@@ -1,4 +1,4 @@
-"""Delta rules in chunks: what a key held before is erased as the new value is written.
+"""Delta rules: what a key held before is erased as the new value is written.
 
 The gated rule, with one decay for each head and token: Yang et al. 2024,
 https://arxiv.org/abs/2412.06464, equation 10, S being its transpose here:
@@ -10,8 +10,9 @@ section 4, also as its transpose:
 
     S_t = diag(w_t) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T    y_t = q_t S_t
 
-A chunk's K erasures are one triangular system (the WY form, section 3.3 of the first paper), so
-that between chunks there is 1 step for K tokens.
+In plain PyTorch a chunk's K erasures are one triangular system (the WY form, section 3.3 of the
+first paper), so that between chunks there is 1 step for K tokens. In C for the CPU there is one for
+each token, on a state that does not leave the processor's cache.
 
 B batch, T time, H heads, N key width, P value width, K tokens of a chunk, C chunks.
 """
@@ -22,7 +23,9 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from architectures.kernels.paths import note_chunked
+from architectures.kernels.native import delta_rule as native
+from architectures.kernels.native.library import gradients, relative_error
+from architectures.kernels.paths import REFERENCE, note
 from architectures.kernels.ssd import chunked, joined, pairwise_decay
 
 CHUNK_TOKENS = 32
@@ -40,10 +43,16 @@ def gated_delta_rule(
     """
     if state is None:
         state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
-    note_chunked("gated_delta_rule", v)
-    # A state adds up all of T: the products stay in the dtype of the operands.
-    with torch.autocast(v.device.type, enabled=False):
-        return _gated_delta_rule(q, k, v, beta, log_decay, state)
+    inputs = q, k, v, beta, log_decay, state
+    if native.KERNEL.takes_bfloat16(*inputs):
+        y, final_state = gated_delta_rule(*(tensor.float() for tensor in inputs))
+        return y.to(v.dtype), final_state.to(v.dtype)
+    if native.KERNEL.takes(*inputs):
+        differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        y, final_state, _ = native.SCAN(q, k, v, None, beta, log_decay, state, differentiates)
+        return y, final_state
+    note("gated_delta_rule", REFERENCE)
+    return gated_delta_rule_reference(*inputs)
 
 
 def general_delta_rule(
@@ -62,7 +71,31 @@ def general_delta_rule(
     """
     if state is None:
         state = v.new_zeros(v.shape[0], *q.shape[2:], v.shape[3])
-    note_chunked("general_delta_rule", v)
+    inputs = q, k, v, a, b, log_decay, state
+    if native.KERNEL.takes_bfloat16(*inputs):
+        y, final_state = general_delta_rule(*(tensor.float() for tensor in inputs))
+        return y.to(v.dtype), final_state.to(v.dtype)
+    if native.KERNEL.takes(*inputs):
+        differentiates = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        y, final_state, _ = native.SCAN(*inputs, differentiates)
+        return y, final_state
+    note("general_delta_rule", REFERENCE)
+    return general_delta_rule_reference(*inputs)
+
+
+def gated_delta_rule_reference(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch, for any device and dtype."""
+    # A state adds up all of T: the products stay in the dtype of the operands.
+    with torch.autocast(v.device.type, enabled=False):
+        return _gated_delta_rule(q, k, v, beta, log_decay, state)
+
+
+def general_delta_rule_reference(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch, for any device and dtype."""
     with torch.autocast(v.device.type, enabled=False):
         return _general_delta_rule(q, k, v, a, b, log_decay, state)
 
@@ -100,8 +133,10 @@ def solve_flops_per_token(length: int, key_width: int, value_width: int) -> floa
 def _gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`gated_delta_rule` outside of autocast."""
+    """`gated_delta_rule_reference` outside of autocast."""
     length = v.shape[1]
+    if length == 0:
+        return v.clone(), state
     n_tokens = min(CHUNK_TOKENS, length)
     q, k, v = (chunked(x, n_tokens) for x in (q, k, v))  # (B, H, C, K, N or P)
     beta = chunked(beta.unsqueeze(3), n_tokens)  # (B, H, C, K, 1)
@@ -133,8 +168,10 @@ def _gated_delta_rule(
 def _general_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, log_decay: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`general_delta_rule` outside of autocast."""
+    """`general_delta_rule_reference` outside of autocast."""
     length = v.shape[1]
+    if length == 0:
+        return v.clone(), state
     n_tokens = min(CHUNK_TOKENS, length)
     q, k, v, a, b, log_decay = (chunked(x, n_tokens) for x in (q, k, v, a, b, log_decay))
     v = v.contiguous()
@@ -168,3 +205,34 @@ def _general_delta_rule(
     found = own + of_state @ before  # (B, H, C, K, P)
     y = q @ before + of_q @ torch.cat([v, found], dim=3)
     return joined(y, length), state
+
+
+def _self_check() -> float:
+    """The largest error of native code, with all gradients, against the references in float64."""
+    n_rows, length, heads, n_keys, n_values = 2, native.CHUNK_TOKENS + 3, 2, 5, 3
+    generator = torch.Generator().manual_seed(0)
+    keys, values = (n_rows, length, heads, n_keys), (n_rows, length, heads, n_values)
+    of_head, state = (n_rows, length, heads), (n_rows, heads, n_keys, n_values)
+    q, k, v, a, b, log_decay, beta, log_share, state_before = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+        for shape in (keys, keys, values, keys, keys, keys, of_head, of_head, state)
+    )
+    # Keys of length 1, which keep the states from growing.
+    k, a = (x / x.norm(dim=3, keepdim=True) for x in (k, a))
+    general = [q, k, v, -a, a * b.sigmoid(), -log_decay.sigmoid(), state_before]
+    gated = [q, k, v, beta.sigmoid(), -log_share.exp(), state_before]
+    found = [
+        *gradients(lambda *x: native.SCAN(*x, True)[:2], [x.float() for x in general]),
+        *gradients(
+            lambda q, k, v, *others: native.SCAN(q, k, v, None, *others, True)[:2],
+            [x.float() for x in gated],
+        ),
+    ]
+    exact = [
+        *gradients(general_delta_rule_reference, general),
+        *gradients(gated_delta_rule_reference, gated),
+    ]
+    return relative_error(found, exact)
+
+
+native.KERNEL.check = _self_check

@@ -106,6 +106,36 @@ INLINE float sum_lanes(vec v) {
   return sum;
 }
 
+#if defined(__AVX__)
+/* Lanes 0 to 3 and 4 to 7 of the result are those sums of the halves: they are added at last. */
+INLINE __m256 sums_of_eight(const __m256 *v) {
+  __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+  __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
+  return _mm256_permute2f128_ps(low, high, 0x20) + _mm256_permute2f128_ps(low, high, 0x31);
+}
+#endif
+
+/* Lane i of the result is the sum of the lanes of v[i], for LANES vectors. */
+#if defined(__AVX512F__)
+INLINE vec sums_of_lanes(const vec *v) {
+  __m256 halves[LANES];
+  for (int i = 0; i < LANES; i++) {
+    __m256 high = (__m256)_mm512_extractf64x4_pd((__m512d)v[i], 1);
+    halves[i] = _mm512_castps512_ps256((__m512)v[i]) + high;
+  }
+  __m512d low = _mm512_castpd256_pd512((__m256d)sums_of_eight(halves));
+  return (vec)_mm512_insertf64x4(low, (__m256d)sums_of_eight(halves + 8), 1);
+}
+#elif defined(__AVX__)
+INLINE vec sums_of_lanes(const vec *v) { return (vec)sums_of_eight((const __m256 *)v); }
+#else
+INLINE vec sums_of_lanes(const vec *v) {
+  vec sums;
+  for (int i = 0; i < LANES; i++) sums[i] = sum_lanes(v[i]);
+  return sums;
+}
+#endif
+
 /* 2^x, relative error 1e-7: a polynomial of x - round(x), and round(x) added to its exponent.
 
    Below 2^-126 it stays at that, from 2^128 on it is infinite, 2^0 is exactly 1, NaN stays NaN. */
