@@ -1,5 +1,6 @@
 """Scaling over ranks: numbers that can be, and a rank that dies is a reason and no hang."""
 
+import math
 import os
 import signal
 import time
@@ -78,7 +79,9 @@ def test_two_ranks_have_numbers_that_can_be():
         key = f"ranks_{name}_2"
         assert found[f"{key}_low"] <= found[key] <= found[f"{key}_high"]
     assert 0 < found["ranks_data_share_2"] < 1
-    assert -1 < found["ranks_communication_share_2"] < 1
+    # A difference of two times: on a busy machine noise may be more than the talk, either way.
+    assert math.isfinite(found["ranks_communication_share_2"])
+    assert found["ranks_communication_share_2"] < 1
     assert 0 < found["ranks_efficiency_2"] < 4
     assert found["ranks_rounds"] >= 3
 
