@@ -12,6 +12,7 @@ import typer
 
 from bench.data_commands import app as data_app
 from bench.errors import UserError
+from bench.measure_command import measure
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -26,8 +27,13 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.command()(measure)
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
+AcrossOption = Annotated[
+    bool,
+    typer.Option("--across", help="compare machines, precisions and world sizes, with a warning"),
+]
 
 
 class TableFormat(enum.StrEnum):
@@ -92,11 +98,17 @@ def list_(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="measure what products, memory and clock here can do"),
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="of the runs to calibrate for")] = 1,
+) -> None:
     """Print what is installed and which kernel every architecture takes on this machine."""
-    from bench.doctor import report
+    from bench import doctor as doctors
 
-    print(report())
+    print(doctors.calibration(threads) if calibrate else doctors.report())
 
 
 @app.command()
@@ -217,13 +229,14 @@ def run(
 def table(
     study: StudyArgument,
     format_: Annotated[TableFormat, typer.Option("--format", "-f")] = TableFormat.md,
+    across: AcrossOption = False,
 ) -> None:
     """Print the results, failures and missing cells included."""
     from bench.records.expected import complete
     from bench.records.table import render
 
     loaded, store = _open(study)
-    sys.stdout.buffer.write(render(complete(loaded, store), format_.value))
+    sys.stdout.buffer.write(render(complete(loaded, store), format_.value, across=across))
 
 
 @app.command()
@@ -232,17 +245,18 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="write nothing; exit 1 if it is stale")
     ] = False,
+    across: AcrossOption = False,
 ) -> None:
     """Write LEADERBOARD.md and leaderboard.csv beside the study."""
     from bench.report import leaderboard as board
 
     loaded, store = _open(study)
     if check:
-        stale = board.check(loaded, store)
+        stale = board.check(loaded, store, across=across)
         for path in stale:
             print(f"stale: {path}")
         raise typer.Exit(1 if stale else 0)
-    for path in board.write(loaded, store):
+    for path in board.write(loaded, store, across=across):
         print(path)
 
 
@@ -253,12 +267,13 @@ def report(
     images: Annotated[
         bool, typer.Option("--images", help="also write charts/*.svg, *.png")
     ] = False,
+    across: AcrossOption = False,
 ) -> None:
     """Write the page: one HTML file that opens from disk, without network."""
     from bench.report import charts, page
 
     loaded, store = _open(study)
-    print(page.write(loaded, store, out or loaded.folder / "report.html"))
+    print(page.write(loaded, store, out or loaded.folder / "report.html", across=across))
     if images:
         for path in charts.write_images(loaded, store, loaded.folder / "charts"):
             print(path)

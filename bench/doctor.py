@@ -13,6 +13,8 @@ from architectures.kernels.native import library
 from architectures.kernels.native.build import BuildError, cache_folder, find_compiler
 from bench.catalogue import body_class, body_options, make_body, task_class
 from bench.errors import UserError
+from bench.launch import machine
+from bench.measure import calibrate
 from bench.plugins import one_line, outside
 from bench.records.provenance import provenance
 from bench.spec import Choice
@@ -63,6 +65,13 @@ def report() -> str:
         *_of_other_packages(),
     ]
     return "\n".join(lines)
+
+
+def calibration(threads: int) -> str:
+    """Measure what this machine can do, with nothing else of the user's on it, and say it."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    with machine.alone(print):
+        return calibrate.as_text(calibrate.calibrate(device, threads))
 
 
 def _installed(package: str, extra: str) -> str:

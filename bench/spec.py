@@ -22,10 +22,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from bench.errors import UserError, from_validation
+from bench.measure import instruments
 
-Instrument: TypeAlias = Literal["throughput", "memory"]
 Precision: TypeAlias = Literal["32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed"]
 ID_LENGTH = 16  # hex digits
 
@@ -41,6 +42,16 @@ Line: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)
 """Text that a terminal, a table and a page can show; runs of white space become one space."""
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+
+
+def _instrument(name: str) -> str:
+    if name not in instruments.names():
+        choices = ", ".join(map(repr, instruments.names()))
+        raise PydanticCustomError("literal_error", "unknown instrument", {"expected": choices})
+    return name
+
+
+Instrument: TypeAlias = Annotated[str, AfterValidator(_instrument)]
 
 
 class Spec(BaseModel):
@@ -128,7 +139,8 @@ class MeasureSpec(Spec):
     """What is measured, alone on the machine; nothing unless `instruments` says so."""
 
     instruments: tuple[Instrument, ...] = ()
-    seconds_per_cell: float = Field(2.0, gt=0)  # time for the rounds of a cell, warm-up apart
+    # the most time for the rounds of a cell, warm-up apart; fewer rounds if the interval is narrow
+    seconds_per_cell: float = Field(2.0, gt=0)
     min_rounds: int = Field(9, ge=3)
 
     @field_validator("instruments")

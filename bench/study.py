@@ -39,6 +39,7 @@ from bench.labels import check_labels
 from bench.spec import RUN_KEYS, Choice, Line, Run, Spec, keys_of, parse_run
 
 STUDY_FILE = "study.yaml"
+BATCH_KEYS = ("training.batch_size", "training.tokens_per_batch")  # one of them, not both
 
 
 class StudyFile(Spec):
@@ -177,6 +178,9 @@ def _measured(study: StudyFile, base: Mapping[str, Any], where: str) -> Iterator
         else:
             choices = [*RUN_KEYS[""], *RUN_KEYS["measure"]]
             raise UserError(f"{where}: measure: {unknown('key', key, choices)}")
+    for one, other in (BATCH_KEYS, BATCH_KEYS[::-1]):
+        if settings.get(one) is not None:
+            settings.setdefault(other, None)  # of the base: it held for the training
     for key in ("architecture", "task", "length"):
         found = [value for grid in study.grid for value in grid.get(key, [])]
         if key not in axes and found:

@@ -138,7 +138,8 @@ def test_different_hardware_or_precision_in_one_ranking_is_said(tmp_path: Path) 
             provenance = {**synthetic.PROVENANCE, "device": device}
             store.write(synthetic.row(run, provenance=provenance))
             runs.append(run)
-    text = leaderboard.render(synthetic.study(runs, tmp_path), store)["LEADERBOARD.md"].decode()
+    content = leaderboard.render(synthetic.study(runs, tmp_path), store, across=True)
+    text = content["LEADERBOARD.md"].decode()
     assert "**Not alike:** measured on Imaginary 9000, 2 cores, 1 used and NVIDIA H100." in text
 
 

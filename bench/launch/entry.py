@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import importlib
+import json
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.measure.instruments import INSTRUMENTS, Found
 from bench.records.store import Store
 from bench.spec import Run
 
-PRELOAD = ["bench.training.execute", "bench.measure.session", "bench.measure.memory"]
+PRELOAD = [
+    "bench.training.execute",
+    "bench.measure.session",
+    *(instrument.module for instrument in INSTRUMENTS.values()),
+]
 """Modules that the server imports before it forks."""
 
 BUSY = 75
@@ -61,31 +68,35 @@ def train(job: Job) -> None:
     sys.stdout.flush()
 
 
-def measure_memory(job: Job, result: Path) -> None:
-    """Measure one run's peak memory into the file `result`, or leave the row that says why not."""
+def measure_alone(job: Job, instrument: str, result: Path) -> None:
+    """Let one instrument measure one run, and leave what became of it in the file `result`."""
     run = _begin(job)
-    from bench.measure import memory
     from bench.records.files import write_atomically
+    from bench.training.allocator import keep_freed_memory
     from bench.training.execute import Outcome
 
+    if INSTRUMENTS[instrument].timed:
+        keep_freed_memory()  # as in the process that times throughput
     outcome = Outcome(run, job.study, job.provenance)
+    metrics = None
     with outcome.recorded():
-        import json
-
-        write_atomically(result, json.dumps(memory.measure(run)).encode())
-    if outcome.status != "ok":
-        Store(job.folder).write(outcome.row())
+        metrics = importlib.import_module(INSTRUMENTS[instrument].module).measure(run)
+    found = Found(outcome.status, outcome.reason, outcome.log_tail, metrics)
+    write_atomically(result, json.dumps(asdict(found)).encode())
 
 
-def measure_session(job: Job, memory: dict[str, dict[str, Any]]) -> None:
-    """Measure the throughput of several runs side by side and leave their rows."""
+def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
+    """Measure the throughput of several runs side by side and leave their rows.
+
+    `alone` has what each of the other instruments found before, by run id.
+    """
     _begin(job)
     from bench.measure import session
     from bench.training.allocator import keep_freed_memory
 
     provenance = {**job.provenance, "allocator": keep_freed_memory()}
     runs = [Run.model_validate_json(text) for text in job.runs]
-    for row in session.measure(runs, job.study, provenance, memory):
+    for row in session.measure(runs, job.study, provenance, alone):
         Store(job.folder).write(row)
 
 

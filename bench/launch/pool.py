@@ -112,8 +112,13 @@ class Pool:
         n_workers: int,
         target: Callable[..., None],
         arguments: Callable[[Run], tuple[Any, ...]] = lambda run: (),
+        bury: Callable[[Run, Status, str], None] | None = None,
     ) -> None:
-        """Do `target` for every run, `n_workers` at a time, each in a process of its own."""
+        """Do `target` for every run, `n_workers` at a time, each in a process of its own.
+
+        `bury` takes down what a worker that died could not: by default, in the run's row.
+        """
+        bury = bury or self.leave_row
         waiting = list(runs)[::-1]
         share = memory_share(n_workers)
         with self.killing():
@@ -127,7 +132,7 @@ class Pool:
                     job = self._job([run], memory)
                     self.alive.append(self._start(run, target, job, arguments(run)))
                     self.watcher.started(run)
-                self._poll()
+                self._poll(bury)
 
     def session(
         self, runs: list[Run], target: Callable[..., None], arguments: tuple[Any, ...]
@@ -172,7 +177,7 @@ class Pool:
             processes.append(process)
         return Worker(run, processes)
 
-    def _poll(self) -> None:
+    def _poll(self, bury: Callable[[Run, Status, str], None]) -> None:
         wait([s for worker in self.alive for s in worker.sentinels()], POLL_S)
         now = time.monotonic()
         for worker in list(self.alive):
@@ -180,29 +185,33 @@ class Pool:
             if worker.ended() or worker.failed_code() is not None:
                 worker.kill()  # the other ranks would wait for the dead one
                 self.alive.remove(worker)
-                self._bury(worker)
+                self._bury(worker, bury)
             elif now - worker.begun > limit:
                 worker.kill()
                 self.alive.remove(worker)
-                self.leave_row(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
+                bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
 
-    def _bury(self, worker: Worker) -> None:
-        """Report what the worker left; leave a row for it if it left none."""
+    def _bury(self, worker: Worker, bury: Callable[[Run, Status, str], None]) -> None:
+        """Report what the worker left; `bury` it if it ended badly and left no row."""
         run, code = worker.run, worker.failed_code()
         if code == BUSY:
             self.watcher.finished(run, "elsewhere", "another process is at this run")
         elif code is None or run.id in self.store.ids():
             self.report(run)
         else:
-            log = _last_lines(log_file(self.store.folder, run.id)).lower()
+            log = self.log_tail(run).lower()
             starved = "out of memory" in log or "bad_alloc" in log
-            self.leave_row(run, "oom" if starved else "failed", describe_exit(code))
+            bury(run, "oom" if starved else "failed", describe_exit(code))
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""
         for row in self.store.rows([run.id]):
             self.watcher.finished(run, row.status, row.reason)
+
+    def log_tail(self, run: Run) -> str:
+        """The last lines that a run's worker printed."""
+        return _last_lines(log_file(self.store.folder, run.id))
 
     def leave_row(self, run: Run, status: Status, reason: str) -> None:
         """Write the row that a worker could not write itself."""
@@ -211,7 +220,7 @@ class Pool:
             study=self.study,
             status=status,
             reason=reason,
-            log_tail=_last_lines(log_file(self.store.folder, run.id)),
+            log_tail=self.log_tail(run),
             run=run.model_dump(mode="json"),
             provenance=with_packages(self.provenance, run),
         )

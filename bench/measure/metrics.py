@@ -1,4 +1,4 @@
-"""What an instrument returns."""
+"""What an instrument found: metrics of a row, by names that carry their units."""
 
 from __future__ import annotations
 

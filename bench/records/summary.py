@@ -12,7 +12,8 @@ setting, learning_rate              the chosen ones
 n_settings, learning_rate_low, learning_rate_high       tried
 train_tokens_per_s, infer_tokens_per_s, each with _low and _high; peak_bytes
 parameters, state_bytes
-kernel, precision, accelerator, hardware                of the measuring run
+kernel, precision, accelerator, hardware, world_size    of the measuring run
+noise_floor                                             of the session that timed it: a ratio
 train_kernel, train_precision                           of the training runs
 problems                            what did not end well at the chosen setting: `1 oom, 2 missing`
 other_problems                      at other settings
@@ -21,6 +22,7 @@ measure_problems                    when measuring
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,10 @@ CELL = ["task", "length", "architecture"]
 MEASURED = [
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
     "peak_bytes",
+    "noise_floor",
 ]
-HOST = ["kernel", "precision", "accelerator", "hardware", "tokens_per_batch"]
+HOST = ["kernel", "precision", "accelerator", "hardware", "world_size", "tokens_per_batch"]
+SHOWN_INSTRUMENTS = ("throughput", "memory")
 NO_SCORE = "without score"
 PASSED_OVER = "not shown"  # a further measurement of a cell, at another setting
 COLUMNS = [
@@ -195,11 +199,20 @@ def _speeds(frame: Frame) -> Frame:
     first = good.drop_duplicates(CELL).set_index(CELL)
     by_cell = first[[*MEASURED, *HOST]]
     extra = frame.groupby(CELL, observed=True)[["parameters", "state_bytes"]].first()
-    bad = frame[(frame["purpose"] == "measure") & ~has_measured]
-    outcome = bad["status"].where(bad["status"] != "ok", NO_SCORE)
+    bad = frame[(frame["purpose"] == "measure") & (frame["status"] != "ok")]
     several = good.groupby(CELL, observed=True)["setting"].transform("nunique")
     passed_over = good[(several > 1) & good.duplicated(CELL)].assign(outcome=PASSED_OVER)
-    problems = _counted(pd.concat([bad.assign(outcome=outcome), passed_over]), "outcome")
+    problems = _counted(
+        pd.concat([bad.assign(outcome=bad["status"]), passed_over, *_without(frame)]), "outcome"
+    )
     problems = problems.rename("measure_problems")
     found = by_cell.join(extra.add_prefix("measured_"), how="outer")
     return found.join(problems, how="left")
+
+
+def _without(frame: Frame) -> Iterator[Frame]:
+    """Rows that lack what an instrument whose numbers are shown was to measure."""
+    for name in SHOWN_INSTRUMENTS:
+        if f"{name}_missing" in frame:
+            rows = frame[(frame["status"] == "ok") & frame[f"{name}_missing"].notna()]
+            yield rows.assign(outcome=f"without {name}")

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import pandas as pd
 
 from bench.errors import unknown
+from bench.records.difference import check_alike, not_alike
 from bench.records.expected import MISSING, complete, foreign, with_missing
 from bench.records.markdown import bytes_text, count, escape, number, table, with_interval
 from bench.records.summary import lines_of, problems_of, summarise
@@ -25,14 +26,23 @@ HEADINGS = (
 )
 
 
-def render(frame: pd.DataFrame, format: Format) -> bytes:  # noqa: A002 (what it is)
+def render(
+    frame: pd.DataFrame,
+    format: Format,  # noqa: A002 (what it is)
+    *,
+    across: bool = False,
+) -> bytes:
     """The table as text in UTF-8, or as Parquet. Equal rows give equal bytes.
 
     md is for people: seeds are grouped and the setting is the one that val chose. The others are
     the whole tidy table.
+
+    Raises:
+        UserError: an unknown format; or md would put what was measured on different machines, in
+            different precisions or world sizes side by side, and `across` does not ask for it.
     """
     if format == "md":
-        return _markdown(frame).encode()
+        return _markdown(frame, across).encode()
     if format == "csv":
         return frame.to_csv(index=False, lineterminator="\n").encode()
     if format == "json":
@@ -46,15 +56,19 @@ def render(frame: pd.DataFrame, format: Format) -> bytes:  # noqa: A002 (what it
     raise unknown("format", format, FORMATS)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def _markdown(frame: pd.DataFrame, across: bool) -> str:
     if frame.empty:
         return "no rows\n"
     parts = []
-    for task, cells in summarise(frame).groupby("task", sort=False):
+    summary = summarise(frame)
+    check_alike(summary, across)
+    for task, cells in summary.groupby("task", sort=False):
         lines = [_line(cell) for cell in lines_of(cells)]
         parts.append(
             f"{_title(str(task), cells)}\n\n{table(HEADINGS, lines, right=(0, *range(3, 10)))}"
         )
+    if mixed := not_alike(summary):
+        parts.append(f"warning: speeds and memory are of different {escape(mixed)}\n")
     parts.append(tally(frame))
     return "\n".join(parts)
 

@@ -5,7 +5,7 @@ architecture, task              as tables call them; `_name`: as the catalogue d
 length, seed                    tokens; the seed
 setting, learning_rate          the hash of what was tuned, and the part of it that mostly is
 metric, unit, higher_is_better, chance      what the score means
-kernel, precision, accelerator, hardware    what it ran on
+kernel, precision, accelerator, hardware, world_size    what it ran on
 versions, git_commit            of the software; `-dirty` where files differed from the commit
 then METRICS, always, and every other metric of `Row.metrics` that some row has, by name
 """
@@ -36,17 +36,18 @@ COLUMNS = (
     *("id", "status", "reason"),
     *RUN_COLUMNS,
     *("metric", "unit", "higher_is_better", "chance"),
-    *("kernel", "precision", "accelerator", "hardware", "versions", "git_commit"),
+    *("kernel", "precision", "accelerator", "hardware", "world_size"),
+    *("versions", "git_commit"),
 )
 SPEEDS = ("train_tokens_per_s", "infer_tokens_per_s")
 METRICS = (
     *("test_score", "val_score"),
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
-    *("peak_bytes", "parameters", "state_bytes", "tokens_per_batch"),
+    *("peak_bytes", "parameters", "state_bytes", "tokens_per_batch", "noise_floor"),
 )
 FLOATS = ("learning_rate", "chance")
 FLAGS = ("higher_is_better",)
-COUNTS = ("length", "seed", "steps_done", "best_step", "rounds", "width")
+COUNTS = ("length", "seed", "world_size", "steps_done", "best_step", "rounds", "width")
 COUNT_ENDINGS = ("_bytes", "parameters")
 
 
@@ -94,6 +95,7 @@ def run_values(run: Run) -> dict[str, Any]:
         "setting": run.setting,
         "learning_rate": run.training.learning_rate if run.training.steps else None,
         "precision": run.training.precision,
+        "world_size": run.resources.devices * run.resources.nodes,
     }
 
 

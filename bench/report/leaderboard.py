@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.records import files
+from bench.records.difference import check_alike
 from bench.records.expected import complete
 from bench.records.markdown import between, bytes_text, count, escape, number, table
 from bench.records.store import Store
@@ -40,30 +41,39 @@ its 95% interval (percentile bootstrap over seeds; with three seeds that is thei
 interval lying on the better side. Equal ranks: the seeds cannot tell them apart. One seed: no \
 interval, no rank.
 - **Seeds**: those with a score, of those asked for. Runs without a score are never averaged as 0.
-- **Speed, memory**: measured alone on the machine; median with its 95% bootstrap interval.
+- **Speed, memory**: measured alone on the machine; median with its 95% bootstrap interval. Two \
+speeds differ if their ratio is at least 1.1, and its excess over 1 three times that of the \
+machine's noise; a smaller ratio is no difference.
 - **†**: plain PyTorch reference. Its speed says how fast that code is, not how fast the \
 architecture could be; do not compare it with speeds of library kernels.
 """
 
 
-def render(study: Study, store: Store) -> dict[str, bytes]:
-    """The content of both files by name."""
+def render(study: Study, store: Store, *, across: bool = False) -> dict[str, bytes]:
+    """The content of both files by name.
+
+    Raises:
+        UserError: speeds of different machines, precisions or world sizes would be side by side,
+            and `across` does not ask for it.
+    """
     frame = complete(study, store)
     cells = statistics.with_ranks(summarise(frame))
+    check_alike(cells, across)
     return {MARKDOWN_FILE: _markdown(study, frame, cells).encode(), CSV_FILE: _csv(cells).encode()}
 
 
-def write(study: Study, store: Store) -> list[Path]:
+def write(study: Study, store: Store, *, across: bool = False) -> list[Path]:
     """Write both files into the study's folder."""
-    content = render(study, store)
+    content = render(study, store, across=across)
     for name, data in content.items():
         files.write_atomically(store.folder / name, data)
     return [store.folder / name for name in content]
 
 
-def check(study: Study, store: Store) -> list[Path]:
+def check(study: Study, store: Store, *, across: bool = False) -> list[Path]:
     """The files that are missing or do not say what the rows say now."""
-    paths = {store.folder / name: data for name, data in render(study, store).items()}
+    content = render(study, store, across=across)
+    paths = {store.folder / name: data for name, data in content.items()}
     return [path for path, data in paths.items() if not path.is_file() or path.read_bytes() != data]
 
 
@@ -140,6 +150,7 @@ def _warning(cells: pd.DataFrame) -> str:
     what = {
         "hardware": "measured on {}",
         "precision": "measured at {}",
+        "world_size": "measured with {} ranks",
         "tokens_per_batch": "measured with {} tokens a batch",
         "train_precision": "trained at {}",
     }

@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from bench.records import files
+from bench.records.difference import check_alike, not_alike
 from bench.records.expected import complete
 from bench.records.markdown import bytes_text, count, finite, with_interval
 from bench.records.store import Store
@@ -53,16 +54,22 @@ class Cell:
     key: float | str = ""
 
 
-def write(study: Study, store: Store, path: Path) -> Path:
+def write(study: Study, store: Store, path: Path, *, across: bool = False) -> Path:
     """Write the page; equal rows give equal bytes."""
-    files.write_atomically(path, render(study, store).encode())
+    files.write_atomically(path, render(study, store, across=across).encode())
     return path
 
 
-def render(study: Study, store: Store) -> str:
-    """The page as HTML."""
+def render(study: Study, store: Store, *, across: bool = False) -> str:
+    """The page as HTML.
+
+    Raises:
+        UserError: speeds of different machines, precisions or world sizes would be side by side,
+            and `across` does not ask for it.
+    """
     frame = complete(study, store)
     cells = statistics.with_ranks(summarise(frame))
+    check_alike(cells, across)
     drawn = looks(list(dict.fromkeys(cells["architecture"])))
     by_task = {str(task): part for task, part in cells.groupby("task", sort=False)}
     learned = curves.by_task(frame, cells, store)
@@ -84,7 +91,7 @@ def render(study: Study, store: Store) -> str:
     return environment.get_template("page.html.j2").render(
         title=study.title,
         question=study.question,
-        tally=tally(frame).strip(),
+        tally=_tally(frame, cells),
         leaders={task: leaders(part) for task, part in by_task.items()},
         reasons=_reasons(frame),
         looks=drawn,
@@ -99,6 +106,13 @@ def render(study: Study, store: Store) -> str:
         script=(FOLDER / "page.js").read_text(encoding="utf-8"),
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),
     )
+
+
+def _tally(frame: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """How many runs ended how, and a warning if their speeds do not belong side by side."""
+    mixed = not_alike(cells)
+    warning = f" · warning: speeds and memory are of different {mixed}" if mixed else ""
+    return f"{tally(frame).strip()}{warning}"
 
 
 def embedded(data: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from bench.records.difference import differ
 from bench.records.summary import lines_of
 
 Frame = pd.DataFrame
@@ -104,3 +105,25 @@ def kernel_class(kernel: object) -> KernelClass:
     if not isinstance(kernel, str) or not kernel:
         return "unknown"
     return "reference" if "reference" in kernel else "library"
+
+
+def fastest(cells: Frame, speed: str) -> Frame:
+    """The fastest cell of one task and length first, then all from which it does not differ.
+
+    Plain PyTorch is not ranked against fused kernels: it counts only where there is nothing else.
+    `speed` is `train_tokens_per_s` or `infer_tokens_per_s`.
+    """
+    known = cells[cells[speed].notna()].sort_values(speed, ascending=False, kind="stable")
+    classes = known["kernel"].map(kernel_class)
+    for one in ("library", "reference"):
+        if (classes == one).any():
+            known = known[classes == one]
+            break
+    if known.empty:
+        return known
+    best = known.iloc[0]
+    alike = [
+        not differ(best[speed], cell[speed], (best["noise_floor"], cell["noise_floor"]))
+        for cell in lines_of(known)
+    ]
+    return known[alike]

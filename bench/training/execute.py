@@ -122,6 +122,10 @@ class Outcome:
             if self.status != "unsupported":
                 self.log_tail = tail(traceback.format_exc())
 
+    def end(self, status: Status, reason: str, log_tail: str = "") -> None:
+        """Say how the run ended, where no exception did."""
+        self.status, self.reason, self.log_tail = status, reason, log_tail
+
     def settle(self, device: torch.device) -> None:
         """Choose how this process computes, before it computes anything."""
         self.provenance["products"] = products.settle(device)
