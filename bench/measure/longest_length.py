@@ -118,6 +118,7 @@ def search(attempt: Callable[[int], Attempt], start: int, max_tries: int = MAX_T
     fits: int | None = None
     above: int | None = None  # the shortest that memory did not allow
     refused: Attempt | None = None  # the doubled length, by the task
+    ending: Attempt | None = None  # what says at which length the architecture ends
     length = start
     for n_tries in range(1, max_tries + 1):
         result = attempt(length)
@@ -129,13 +130,15 @@ def search(attempt: Callable[[int], Attempt], start: int, max_tries: int = MAX_T
             above = length
         elif result.outcome == "architecture" and _is_between(fits, result.most, length):
             assert result.most is not None
-            length = result.most
+            ending, length = result, result.most
             continue
         elif result.outcome == "task" and above is None and refused is None and fits is not None:
             refused, length = result, min(LONGEST, 4 * fits)
             continue
         else:
             return _ended(fits, result, length, n_tries)
+        if ending is not None and fits == ending.most:
+            return Found(fits, "architecture", ending.reason, n_tries)
         if fits == LONGEST:
             return Found(fits, "task", f"a run has at most {LONGEST} tokens", n_tries)
         if refused is not None:  # four times the length does not fit, and the task has no doubled
