@@ -59,7 +59,7 @@ def up_to(
 
 
 @pytest.mark.parametrize("most", [1, 2, 63, 64, 100, 129, 1000, 4095, 65_537, 9_999_999])
-@pytest.mark.parametrize("start", [1, 100, 128, 100_000])
+@pytest.mark.parametrize("start", [1, 65, 100, 128, 100_000])
 def test_what_is_found_fits_and_is_near_the_longest(most: int, start: int) -> None:
     found = search(up_to(most), start)
     assert found.ends == "memory"
