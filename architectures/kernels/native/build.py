@@ -1,4 +1,4 @@
-"""From a C file beside this one to a shared library in the user's cache.
+"""From a C file to a shared library in the user's cache.
 
 The compiler is the machine's own ($CC, cc, gcc or clang). A library is named after its source, the
 compiler and the processor, so that machines of several kinds may share one home folder. It appears
@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,15 +36,19 @@ class BuildError(RuntimeError):
     """Why there is no library."""
 
 
-def build(name: str) -> Path:
-    """The shared library of `<name>.c`, compiled now unless the cache has it.
+def build(source: str | Path, choices: Sequence[tuple[str, ...]] = FLAG_CHOICES) -> Path:
+    """The shared library of a C file, compiled now unless the cache has it.
+
+    Args:
+        source: a path, or the name of a file beside this one, without its ending.
+        choices: flags; the first that the compiler takes are used.
 
     Raises:
         BuildError: there is no compiler, it failed, or it took longer than TIMEOUT_S.
     """
     compiler = find_compiler()
-    source = SOURCES / f"{name}.c"
-    key = _key(source, compiler)
+    path = SOURCES / f"{source}.c" if isinstance(source, str) else source
+    name, key = path.stem, _key(path, compiler, choices)
     for folder in (cache_folder(), Path(tempfile.gettempdir()) / f"seqbench-{os.getuid()}"):
         library = folder / f"{name}-{key}.so"
         try:
@@ -55,7 +59,7 @@ def build(name: str) -> Path:
                 return library
             with _alone(folder / f"{name}-{key}.lock"):
                 if not _is_ours(library):
-                    _compile(compiler, source, library)
+                    _compile(compiler, path, library, choices)
         except OSError:
             continue  # a cache that cannot be written, or is full
         if _is_ours(library):
@@ -86,13 +90,13 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "seqbench" / "kernels"
 
 
-def _key(source: Path, compiler: list[str]) -> str:
+def _key(source: Path, compiler: list[str], choices: Sequence[tuple[str, ...]]) -> str:
     """Of everything that makes the code what it is."""
     digest = hashlib.sha256()
     for path in (source, SOURCES / "simd.h"):
         digest.update(path.read_bytes())
     digest.update(_run([*compiler, "--version"]).encode())
-    digest.update(repr((compiler, FLAGS, FLAG_CHOICES, platform.machine())).encode())
+    digest.update(repr((compiler, FLAGS, choices, platform.machine())).encode())
     digest.update(processor().encode())
     return digest.hexdigest()[:24]
 
@@ -134,17 +138,19 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _compile(compiler: list[str], source: Path, library: Path) -> None:
+def _compile(
+    compiler: list[str], source: Path, library: Path, choices: Sequence[tuple[str, ...]]
+) -> None:
     handle, unfinished = tempfile.mkstemp(dir=library.parent, prefix=library.stem, suffix=".tmp")
     os.close(handle)
     try:
-        for choice in FLAG_CHOICES:
+        for choice in choices:
             command = [*compiler, *FLAGS, *choice, str(source), "-o", unfinished, "-lm"]
             try:
                 _run(command)
                 break
             except BuildError:
-                if choice == FLAG_CHOICES[-1]:
+                if choice == choices[-1]:
                     raise
         if Path(unfinished).stat().st_size == 0:
             raise BuildError(f"{compiler[0]} said that all is well and wrote nothing")
