@@ -31,7 +31,7 @@ class Reading:
     ends: Tensor  # (B,): t of the output
 
     def cotangent(self) -> Tensor:
-        """v (B, D), the same for every call."""
+        """The random v (B, D), the same for every call."""
         n_rows, _, width = self.x.shape
         rng = torch.Generator().manual_seed(COTANGENT_SEED)
         return torch.randn(n_rows, width, dtype=torch.float64, generator=rng).to(self.x)
@@ -140,7 +140,8 @@ class Probe:
             gradients = torch.autograd.grad(
                 (y[:, -1] * cotangent).sum(), leaves, allow_unused=True, materialize_grads=True
             )
-        return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1).norm(dim=1)
+        norms: Tensor = torch.cat([g.flatten(1) for g in gradients], dim=1).norm(dim=1)
+        return norms
 
     def _settled_dtype(self, device: torch.device) -> torch.dtype:
         """Cast the model to float64, or to float32 if its body does not run in that."""
