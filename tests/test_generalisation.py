@@ -1,6 +1,7 @@
 """Length generalisation: thresholds either way up, missing lengths named, nothing averaged over."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
@@ -49,7 +50,7 @@ def test_a_length_that_is_missing_ends_what_is_known():
     line = only(generalisation.summary(tidy(given)))
     assert line["effective_length"] == 256
     assert line["effective_is_a_bound"]
-    assert np.isnan(line["beyond"]) or line["beyond"] is None
+    assert pd.isna(line["beyond"])
     assert line["beyond_missing"] == "512 (ValueError: 256 positions)"
     lengths = generalisation.by_length(tidy(given))
     assert list(lengths["tested_length"]) == [128, 256, 512, 1024]
@@ -61,7 +62,7 @@ def test_a_seed_without_a_length_makes_the_mean_missing():
     given = rows([{256: 0.9, 512: 0.9}, {256: 0.9}])
     line = only(generalisation.summary(tidy(given)))
     assert "512" in line["beyond_missing"]
-    assert line["beyond"] is None or np.isnan(line["beyond"])
+    assert pd.isna(line["beyond"])
     at = generalisation.by_length(tidy(given)).set_index("tested_length")
     assert (at["n_seeds"][512], at["n_wanted"][512]) == (1, 2)
 
@@ -74,12 +75,12 @@ def test_the_interval_over_seeds_is_scipy_s_bootstrap():
     assert line["beyond_low"] == pytest.approx(ends.low, abs=0.01)
     assert line["beyond_high"] == pytest.approx(ends.high, abs=0.01)
     one = only(generalisation.summary(tidy(rows([{256: 0.9}]))))
-    assert one["beyond_low"] is None or np.isnan(one["beyond_low"])
+    assert pd.isna(one["beyond_low"])
 
 
 def test_a_model_at_chance_has_no_effective_length():
     line = only(generalisation.summary(tidy(rows([{256: 0.9}], own=0.01))))
-    assert line["effective_length"] is None or np.isnan(line["effective_length"])
+    assert pd.isna(line["effective_length"])
     assert "chance" in line["effective_missing"]
     own = only(generalisation.summary(tidy(rows([{256: 0.9}])), threshold=0.95))
     assert "below the threshold" in own["effective_missing"]

@@ -29,6 +29,10 @@ BY_LENGTH_COLUMNS = [
     *CELL,
     *(TESTED, "ratio", "score", "score_low", "score_high", "n_seeds", "n_wanted", "missing"),
 ]
+FLOATS = (
+    *("ratio", "score", "score_low", "score_high", "threshold"),
+    *("beyond", "beyond_low", "beyond_high"),
+)
 SUMMARY_COLUMNS = [
     *CELL,
     *("metric", "higher_is_better", "score", "threshold"),
@@ -63,7 +67,7 @@ def by_length(frame: Frame) -> Frame:
                     "missing": "; ".join(_reasons(runs, values, length)),
                 }
             )
-    return pd.DataFrame.from_records(lines, columns=BY_LENGTH_COLUMNS)
+    return _typed(pd.DataFrame.from_records(lines, columns=BY_LENGTH_COLUMNS))
 
 
 def summary(frame: Frame, *, share: float = SHARE, threshold: float | None = None) -> Frame:
@@ -99,7 +103,16 @@ def summary(frame: Frame, *, share: float = SHARE, threshold: float | None = Non
                 "n_wanted": len(runs),
             }
         )
-    return pd.DataFrame.from_records(lines, columns=SUMMARY_COLUMNS)
+    return _typed(pd.DataFrame.from_records(lines, columns=SUMMARY_COLUMNS))
+
+
+def _typed(found: Frame) -> Frame:
+    """The same with columns of the types that their names say, whatever is missing."""
+    types = {name: "float64" for name in FLOATS} | {
+        "effective_length": "Int64",
+        "effective_is_a_bound": "boolean",
+    }
+    return found.astype({name: kind for name, kind in types.items() if name in found})
 
 
 def _cells(frame: Frame) -> list[tuple[dict[str, Any], Frame]]:
