@@ -12,6 +12,7 @@ import typer
 
 from bench.data_commands import app as data_app
 from bench.errors import UserError
+from bench.measure_commands import app as measure_app
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.add_typer(measure_app)
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 
