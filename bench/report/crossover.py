@@ -69,10 +69,12 @@ class Comparison:
     @property
     def remark(self) -> str:
         """What has to be said beside the verdict."""
-        classes = [kernel_class(one.kernel) for one in (self.first, self.second)]
+        classes = [kernel_class(one.kernel) for one in self.both]
         parts = []
         if classes[0] != classes[1]:
-            parts.append(f"kernels of two classes: {' and '.join(classes)}")
+            pairs = zip(self.both, classes, strict=True)
+            told = [f"{one.architecture} {class_}" for one, class_ in pairs]
+            parts.append(f"kernels of two classes: {', '.join(told)}")
         if self.first.noise_floor is None and self.first.quantity is not QUANTITIES["memory"]:
             parts.append("noise floor not recorded")
         parts += [f"{one.architecture}: {one.problems}" for one in self.both if one.problems]

@@ -35,8 +35,9 @@ MIN_SUFFIX = 4
 MODEL_ERROR = 0.02
 """How far a cost may lie from any smooth law: interleaved medians of one cell differ by so much."""
 SIGNIFICANCE = 0.05
-GRID = np.arange(0.02, 4.0001, 0.01)  # of p; the minimum is then refined by a parabola
-N_RESAMPLES = 1000
+STEP = 0.02
+GRID = np.arange(STEP, 4.0001, STEP)  # of p; the minimum is then refined by a parabola
+N_RESAMPLES = 500
 MAX_WIDTH = 1.0
 """An interval wider than from linear to quadratic leaves the exponent undetermined."""
 TINY = 1e-12  # a variance that is rounding
@@ -172,7 +173,7 @@ def _refined(chi_squared: Floats, best: npt.NDArray[np.intp]) -> Floats:
     bend = before - 2 * here + after
     bent = bend > 0
     shift = np.where(bent, (before - after) / np.where(bent, 2 * bend, 1.0), 0.0)
-    return np.asarray(np.where(middle == best, GRID[middle] + 0.01 * shift, GRID[best]))
+    return np.asarray(np.where(middle == best, GRID[middle] + STEP * shift, GRID[best]))
 
 
 def _simplest(lengths: Floats, costs: Floats, errors: Floats) -> _Fit:
@@ -195,7 +196,7 @@ def _beyond(lengths: Floats, costs: Floats, errors: Floats, fit: _Fit) -> float:
 
 
 def _interval(lengths: Floats, costs: Floats, errors: Floats, fit: _Fit) -> tuple[float, float]:
-    """The 95% bootstrap interval of the exponent: without overhead, of resamples fitted both ways."""
+    """The 95% bootstrap interval of the exponent; without overhead, by fits of both kinds."""
     fitted = fit.costs(lengths)
     freedom = fit.freedom(len(lengths))
     beyond = _beyond(lengths, costs, errors, fit)

@@ -24,7 +24,8 @@ EXPONENT_HEADINGS = (
 CROSSOVER_HEADINGS = ("pair", "crossover", "lengths", "smallest ratio", "remark")
 LEGEND = f"""\
 - **Exponent**: p of a + b T^p, the cost of T tokens, on the longest range of long lengths \
-that this law fits; interval by bootstrap over the points' own intervals and the scatter around the law.
+that this law fits; interval by bootstrap over the points' own intervals and the scatter \
+around the law.
 - **Crossover**: between measured lengths, straight in log-log. What is smaller than the smallest \
 ratio (1.1, or three times what one cell differs from itself) is no difference.
 - **{REFERENCE_MARK}**: plain PyTorch reference. Its times say how fast that code is, not how fast \
