@@ -13,6 +13,7 @@ import typer
 from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.measure_command import measure
+from bench.scaling_commands import app as scaling_app
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 app.command()(measure)
+app.add_typer(scaling_app)
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 AcrossOption = Annotated[

@@ -97,6 +97,19 @@ def _why_refused(cell: dict[str, Any]) -> str:
     return ""
 
 
+MIN_RATIO = 1.1
+NOISE_GAPS = 3.0
+"""How many times the gap of a cell timed against itself two cells have to lie apart."""
+
+
+def smallest_difference(noise_floor: float) -> float:
+    """The ratio of two costs below which nothing is called a difference.
+
+    `noise_floor` is the ratio of a cell's two medians, timed as if it were two cells.
+    """
+    return max(MIN_RATIO, 1 + NOISE_GAPS * (noise_floor - 1))
+
+
 KernelClass = Literal["reference", "library", "unknown"]
 
 

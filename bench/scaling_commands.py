@@ -1,0 +1,73 @@
+"""`bench scaling` and `bench crossover`: how costs grow with length, and where two cross."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer()
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
+
+
+class Format(enum.StrEnum):
+    """How exponents and crossovers are written."""
+
+    text = "text"
+    md = "md"
+    csv = "csv"
+
+
+class Cost(enum.StrEnum):
+    """What is compared."""
+
+    train = "train"
+    infer = "infer"
+    memory = "memory"
+
+
+@app.command()
+def scaling(
+    study: StudyArgument,
+    format_: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
+) -> None:
+    """Print the exponents of time and memory in length; as md, the crossovers of all pairs too."""
+    from bench.report import scaling_tables
+
+    print(scaling_tables.scaling(_frame(study), format_.value), end="")
+
+
+@app.command()
+def crossover(
+    first: Annotated[str, typer.Argument(metavar="A", help="an architecture of the study")],
+    second: Annotated[str, typer.Argument(metavar="B", help="another")],
+    study: StudyArgument,
+    quantity: Annotated[
+        Cost | None, typer.Option(help="default: training and inference time, and memory")
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
+) -> None:
+    """Print the length at which the faster of two architectures changes, with its interval."""
+    from bench.report import scaling_tables
+    from bench.report.crossover import crossovers_of
+    from bench.report.series import QUANTITIES
+
+    frame = _frame(study)
+    asked = QUANTITIES.values() if quantity is None else [QUANTITIES[quantity.value]]
+    found = [one for which in asked for one in crossovers_of(frame, first, second, which)]
+    print(scaling_tables.crossover(found, format_.value), end="")
+
+
+def _frame(folder: Path) -> pd.DataFrame:
+    from bench.records.expected import complete
+    from bench.records.store import Store
+    from bench.study import load
+
+    study = load(folder)
+    return complete(study, Store(study.folder))
