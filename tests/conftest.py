@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bench.records.store import Store
     from tasks.data.data_set import DataFile
     from tests.cached_files import Place
+    from tests.cases_labelling import Known
 
 # One thread: the suite runs in parallel processes, and threads that wait for each other at every
 # operation of a tiny tensor are far slower than none.
@@ -55,6 +56,24 @@ def small_data_sets(data_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def small(data_sets: Path, small_data_sets: None) -> Path:
     """The folder of those small data sets."""
     return data_sets
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Known]:
+    """A folder of small sets of sentences, pronunciations and translations, and what they hold."""
+    from tests.cases_labelling import write_data_sets
+
+    folder = tmp_path_factory.mktemp("labelled")
+    return folder, write_data_sets(folder)
+
+
+@pytest.fixture
+def known(labelled: tuple[Path, Known], monkeypatch: pytest.MonkeyPatch) -> Known:
+    """What those sets hold, now that tasks read them."""
+    from tests.cases_labelling import use_data_sets
+
+    use_data_sets(monkeypatch, labelled[0])
+    return labelled[1]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tasks.data.corpus import read_bytes, read_characters
 from tasks.data.errors import DataError
 from tasks.task import SPLITS
 from tests import cases_language
+from tests.archives import tarred
 from tests.read_texts import real, tokens
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -78,7 +79,7 @@ def test_both_forms_of_ptb_are_the_same_data(
     files = cases_language.splits(cases_language.PTB, 50)
     inside = {f"./simple-examples/data/{name}": content for name, content in files.items()}
     inside["./simple-examples/data/ptb.char.train.txt"] = b" t h e \n"
-    forms = {"ptb": files, ptb.ARCHIVE: {"simple-examples.tgz": cases_language.tarred(inside)}}
+    forms = {"ptb": files, ptb.ARCHIVE: {"simple-examples.tgz": tarred(inside)}}
     found = []
     for name, contents in forms.items():
         root = tmp_path / f"only_{name}"
