@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from architectures.body import Body
     from tasks.task import Task
 
+OUT_OF_SIZE = (RuntimeError, OverflowError)
+"""What a tensor raises that cannot be as large, or finds no memory."""
 MAX_TENSORS = 10_000
 """Parameter tensors that an architecture may have: a thousand layers, built in seconds."""
 
@@ -56,33 +58,37 @@ def make_body(choice: Choice, width: int) -> Body:
 
     Raises:
         UnsupportedError: what the architecture cannot do, whatever the values of its options.
-        UserError: an unknown name or option, or a value that the architecture refuses.
+        UserError: an unknown name or option, a value that the architecture refuses, or whatever
+            that of another package raises other than OUT_OF_SIZE.
     """
     from architectures.body import UnsupportedError
 
     options = body_options(choice)
     # Every registered class takes the width and its options by keyword; Body itself has none.
     build = cast("Callable[..., Body]", body_class(choice.name))
-    try:
-        return build(width, **options)
-    except UnsupportedError as error:
-        raise UnsupportedError(f"architecture {choice}: {error}") from None
-    except (ValueError, ImportError) as error:
-        raise UserError(f"architecture {choice}: {error}") from None
+    with plugins.answered_for("architectures", choice, *OUT_OF_SIZE):
+        try:
+            return build(width, **options)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"architecture {choice}: {error}") from None
+        except (ValueError, ImportError) as error:
+            raise UserError(f"architecture {choice}: {error}") from None
 
 
 def make_task(choice: Choice, length: int) -> Task:
     """Build a task at a length.
 
     Raises:
-        UserError: an unknown name or option, or a value that the task refuses.
+        UserError: an unknown name or option, a value that the task refuses, or whatever that of
+            another package raises.
     """
     cls = task_class(choice.name)
     options = _filled(_task_model(choice.name), choice, "task")
-    try:
-        return cls(length=length, **options)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"task {choice} at length {length}: {error}") from None
+    with plugins.answered_for("tasks", choice):
+        try:
+            return cls(length=length, **options)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"task {choice} at length {length}: {error}") from None
 
 
 def data_sets(runs: Iterable[Run]) -> tuple[str, ...]:
@@ -124,7 +130,8 @@ def check(runs: list[Run], study: Path | None = None) -> None:
         if isinstance(made, GeneratedTask):
             continue
         try:
-            made.examples("test", 0, torch.tensor([0]))  # reads its data, if it is there
+            with plugins.answered_for("tasks", task.choice):
+                made.examples("test", 0, torch.tensor([0]))  # reads its data, if it is there
         except (ValueError, ImportError) as error:
             message = str(error)
             where = "" if task.choice.name in message else f"task {task.choice}: "
@@ -137,7 +144,7 @@ def check(runs: list[Run], study: Path | None = None) -> None:
                     make_body(choice.choice, probe)
             except UnsupportedError:
                 continue
-            except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
+            except OUT_OF_SIZE as error:
                 first = str(error).partition("\n")[0]
                 raise UserError(f"architecture {choice.choice} at width {probe}: {first}") from None
 
@@ -191,7 +198,8 @@ def _bounded(choice: Choice) -> Iterator[None]:
 
 
 def _probe_width(choice: Choice) -> int:
-    return body_class(choice.name).width_multiple(**body_options(choice)) * 8
+    with plugins.answered_for("architectures", choice):
+        return body_class(choice.name).width_multiple(**body_options(choice)) * 8
 
 
 @dataclasses.dataclass(frozen=True)

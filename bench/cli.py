@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,9 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.command()(measure)
 app.add_typer(scaling_app)
+
+READER_GONE = 141
+"""The exit code when nobody reads the output any more: 128 and the number of SIGPIPE."""
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 AcrossOption = Annotated[
@@ -321,13 +325,26 @@ def retry(
 
 
 def main() -> None:
-    """Entry point of `bench`: errors of use are one line and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
+    """Entry point of `bench`: errors of use are one line and exit code 2.
+
+    A reader that stops reading, as `head` does, ends it without a word.
+    """
+    output = sys.stdout
+    for stream in (output, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone
     try:
-        app()
-        sys.stdout.flush()
+        try:
+            app()
+        finally:
+            if sys.stdout is not output:  # what typer does to one that it could not write to
+                raise BrokenPipeError
+            if output is not None:  # it may have been closed from the start
+                output.flush()  # or what is left would fail at the end, where nothing can catch it
+    except BrokenPipeError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, output.fileno())  # takes what is left in the buffer
+        sys.exit(READER_GONE)
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)

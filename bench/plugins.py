@@ -14,12 +14,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeAlias, TypeVar, get_type_hints
 
 from bench.errors import UserError, unknown
+from bench.spec import Choice
 
 Catalogue: TypeAlias = Literal["architectures", "tasks"]
 Class = TypeVar("Class")
@@ -92,6 +94,43 @@ def find(
         usable = filter(NAME.fullmatch, others)
         raise unknown(catalogue.removesuffix("s"), name, {*built_in, *usable})
     return built_in[name]
+
+
+def named(catalogue: Catalogue, choice: Choice) -> list[Outside]:
+    """What other packages register of all that a choice names.
+
+    A body inside of another one counts: its name stands somewhere in the options.
+    """
+    words, left = {choice.name}, [*choice.options.values()]
+    while left:
+        match left.pop():
+            case str(text):
+                words.add(text)
+            case list(values):
+                left += values
+            case dict(values):
+                left += values.values()
+    return [entry for name, entry in outside(catalogue).items() if name in words]
+
+
+@contextmanager
+def answered_for(catalogue: Catalogue, choice: Choice, *passing: type[Exception]) -> Iterator[None]:
+    """Say whose fault it is if what other packages' code raises was not written for the user.
+
+    Errors pass that are of the types `passing`, of a lack of memory, or raised where the choice
+    names nothing of another package.
+
+    Raises:
+        UserError: the error with its type, and the packages.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # another package's code may raise anything
+        others = named(catalogue, choice)
+        if not others or isinstance(error, (ValueError, ImportError, MemoryError, *passing)):
+            raise
+        kind, theirs = others[0].kind, " or ".join(map(str, others))
+        raise UserError(f"{kind} {choice}: {one_line(error)}; raised by {theirs}") from None
 
 
 def _load(found: Outside, base: type[Class]) -> type[Class]:

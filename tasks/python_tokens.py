@@ -17,12 +17,13 @@ from torch import Tensor
 
 from tasks.data import standard_library, token_classes
 from tasks.data.token_classes import CLASSES, NONE, ClassedText
+from tasks.python_source import PythonSource
 from tasks.scoring import Classification
-from tasks.task import UNSCORED, Batch, Kind, Split, Tokens, check_indices, check_integer, generator
+from tasks.task import UNSCORED, Batch, Split, check_indices
 
 
 @dataclass(frozen=True, kw_only=True)
-class PythonTokens(Classification):
+class PythonTokens(PythonSource, Classification):
     """The class of every byte of Python source: 9 classes, exact, by accuracy.
 
     if x: -> keyword keyword space name operator. A byte of a character of several bytes has the
@@ -33,43 +34,19 @@ class PythonTokens(Classification):
     is one of the classes; strings are 28 % of all bytes.
     """
 
-    kind: ClassVar[Kind] = "per_step"
-    data_sets: ClassVar[tuple[str, ...]] = ("standard_library",)
-
-    length: int = 256  # bytes
-    n_eval_bytes: int = 65536  # scored bytes of val, and of test; at least the length
-
-    def __post_init__(self) -> None:
-        """Refuse fields that name no task."""
-        super().__post_init__()
-        check_integer("n_eval_bytes", self.n_eval_bytes, at_least=1)
-        if self.length > self.n_eval_bytes:
-            raise ValueError(
-                f"length must be at most n_eval_bytes = {self.n_eval_bytes}, not {self.length}"
-            )
-
-    @property
-    def inputs(self) -> Tokens:
-        """Bytes."""
-        return Tokens(256)
+    name: ClassVar[str] = "python_tokens"
 
     @property
     def n_outputs(self) -> int:
         """The classes."""
         return len(CLASSES)
 
-    def size(self, split: Split) -> int | None:
-        """Windows of a split; train has one for every index."""
-        if split == "train":
-            return None
-        return -(-self.n_eval_bytes // self.length)
-
     def examples(self, split: Split, seed: int, indices: Tensor) -> Batch:
         """The windows `indices` (B,) of a split."""
         check_indices(indices, self.size(split))
         found = self._text(split)
         if split == "train":
-            starts = self._offsets(seed, indices, len(found.text) - self.length + 1)
+            starts = self.drawn_starts(seed, indices, len(found.text) - self.length + 1)
         else:
             starts = (indices * self.length).clamp(max=self.n_eval_bytes - self.length)
         steps = torch.arange(self.length)
@@ -82,22 +59,13 @@ class PythonTokens(Classification):
 
     def fingerprint(self) -> str:
         """The sha256 of the text, all splits, and the Python version, whose `tokenize` decides."""
-        return f"{standard_library.sha256('python_tokens')} {token_classes.version_of_tokenize()}"
+        return f"{standard_library.sha256(self.name)} {token_classes.version_of_tokenize()}"
 
     def _text(self, split: Split) -> ClassedText:
-        found = token_classes.read("python_tokens")[split]
-        needed = self.length if split == "train" else self.n_eval_bytes
+        found = token_classes.read(self.name)[split]
+        field, needed = self.asked_bytes(split)
         if len(found.text) < needed:
-            name = "length" if split == "train" else "n_eval_bytes"
             raise ValueError(
-                f"{name} must be at most the {len(found.text)} bytes of {split}, not {needed}"
+                f"{field} must be at most the {len(found.text)} bytes of {split}, not {needed}"
             )
         return found
-
-    def _offsets(self, seed: int, indices: Tensor, n_offsets: int) -> Tensor:
-        """Where training windows start (B,): each a function of (seed, index) alone."""
-        drawn = [
-            torch.randint(n_offsets, (), generator=generator("python_tokens", seed, index))
-            for index in indices.tolist()
-        ]
-        return torch.stack(drawn)

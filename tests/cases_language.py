@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from tasks import TASKS
 from tasks.data import sets
 from tasks.data.tiny_shakespeare import ALPHABET
 from tasks.task import Task
+from tests.archives import zipped
 
 OWN_FILE = "own.txt"
 """A text of one's own, in the folder in which tests run."""
@@ -65,26 +63,6 @@ def splits(pattern: str, seed: int) -> dict[str, bytes]:
     """The contents of three files, named by a pattern."""
     named = {split: pattern.format(split) for split in N_LINES}
     return {named[split]: lines(n, seed + i) for i, (split, n) in enumerate(N_LINES.items())}
-
-
-def zipped(contents: dict[str, bytes]) -> bytes:
-    """A zip archive."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def tarred(contents: dict[str, bytes]) -> bytes:
-    """A gzipped tar archive."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 PTB = "ptb.{}.txt"

@@ -9,9 +9,7 @@ import hashlib
 import io
 import json
 import struct
-import tarfile
 import wave
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -29,6 +27,7 @@ from tasks.data import sets
 from tasks.data.hourly import ETT_COLUMNS
 from tasks.speech_commands import WORDS
 from tasks.task import Task
+from tests.archives import tarred, zipped
 
 TrueFiles: TypeAlias = Callable[..., Path]
 """The fixture `true_files`."""
@@ -101,26 +100,6 @@ def wav(samples: npt.NDArray[np.int16], rate: int, channels: int = 1) -> bytes:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(samples.tobytes())
-    return buffer.getvalue()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    """A zip archive."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def tarred(members: dict[str, bytes]) -> bytes:
-    """A gzipped tar archive."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 

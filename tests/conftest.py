@@ -12,6 +12,9 @@ import torch
 
 if TYPE_CHECKING:
     from bench.records.store import Store
+    from tasks.data.data_set import DataFile
+    from tests.cached_files import Place
+    from tests.cases_labelling import Known
 
 # One thread: the suite runs in parallel processes, and threads that wait for each other at every
 # operation of a tiny tensor are far slower than none.
@@ -53,6 +56,53 @@ def small_data_sets(data_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def small(data_sets: Path, small_data_sets: None) -> Path:
     """The folder of those small data sets."""
     return data_sets
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Known]:
+    """A folder of small sets of sentences, pronunciations and translations, and what they hold."""
+    from tests.cases_labelling import write_data_sets
+
+    folder = tmp_path_factory.mktemp("labelled")
+    return folder, write_data_sets(folder)
+
+
+@pytest.fixture
+def known(labelled: tuple[Path, Known], monkeypatch: pytest.MonkeyPatch) -> Known:
+    """What those sets hold, now that tasks read them."""
+    from tests.cases_labelling import use_data_sets
+
+    use_data_sets(monkeypatch, labelled[0])
+    return labelled[1]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of data sets is a folder in which there is nothing yet."""
+    monkeypatch.setenv("SEQBENCH_DATA", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Register a set of files and put their contents into its folder by hand."""
+    from tasks.data.data_set import DataSet
+    from tasks.data.sets import DATA_SETS
+
+    root = tmp_path / "a cache, with blanks"
+    monkeypatch.setenv("SEQBENCH_DATA", str(root))
+
+    def put(*files: DataFile, **contents: bytes | None) -> Path:
+        made = DataSet(title="A set", source="here", licence="free", files=files)
+        monkeypatch.setitem(DATA_SETS, "a_set", made)
+        folder = root / "a_set"
+        for file in files:
+            content = contents.get(file.name.partition(".")[0].replace(" ", "_"))
+            if content is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / file.name).write_bytes(content)
+        return folder
+
+    return put
 
 
 @pytest.fixture

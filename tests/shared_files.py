@@ -4,6 +4,7 @@ SHARED_BY_TASKS = {
     "hourly",
     "language",
     "pixels",
+    "python_source",
     "recordings",
     "scoring",
     "strings",

@@ -19,6 +19,7 @@ from architectures.kernels.delta_rule import solve_flops_per_token
 from architectures.kernels.fft_convolution import fft_convolution_flops_per_token
 from architectures.kernels.linear_scan import linear_scan_flops_per_token
 from architectures.kernels.selective_scan import selective_scan_flops_per_token
+from tests.agreement import build, normal
 
 FLOAT32_DRAWN = 1e-6  # initial values are drawn in float32
 AUTOCAST_TOLERANCE = 0.05  # bfloat16 has 8 bits, relative to the largest output
@@ -39,17 +40,6 @@ SCANNED = {
 CAUSAL = [name for name in ARCHITECTURES if ARCHITECTURES[name].causal]
 # What they do is what the bodies inside do.
 WRAPPERS = ("bidirectional", "hybrid", "hf", "encoder_decoder")
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def build(name: str, width: int = 16, **options: Any) -> Any:
-    architecture: Any = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    return architecture(width, **options).double()
 
 
 def close(actual: Tensor, expected: Tensor) -> None:

@@ -13,6 +13,7 @@ from architectures.layers.positions import alibi_slopes, sinusoids
 from architectures.transformer import Transformer
 from architectures.transformer_bidirectional import TransformerBidirectional
 from bench.certify.laws import LAWS
+from tests.agreement import normal
 
 EXACT = 1e-12  # float64, the same sums in another order
 POSITIONS = ("rotary", "learned", "sinusoidal", "alibi", "none")
@@ -25,11 +26,6 @@ VARIANTS: list[tuple[type[Transformer], dict[str, Any]]] = [
     *[(TransformerBidirectional, {"position": position}) for position in POSITIONS[1:]],
     (TransformerBidirectional, {"window": 4, "kv_heads": 2}),
 ]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 def build(cls: type[Transformer] = Transformer, **options: Any) -> Any:

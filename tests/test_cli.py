@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -313,12 +314,25 @@ def test_a_wrong_certify_is_exit_code_2_and_runs_nothing(words, message):
     assert done.stdout == ""
 
 
-def test_a_reader_that_stops_reading_is_no_crash(swept):
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # written at the end, or line by line
+@pytest.mark.parametrize("words", [["sweep", "--dry-run"], ["table", "-f", "csv"]])
+def test_without_a_reader_a_command_ends_without_a_word(tmp_path, words, unbuffered):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
     done = subprocess.run(
-        f"'{sys.executable}' -m bench table \"$STUDY\" -f csv | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "STUDY": str(swept)},
+        [sys.executable, "-m", "bench", *words, write_study(tmp_path)],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        timeout=240,
     )
-    assert "Traceback" not in done.stderr
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_reader_of_one_line_gets_it():
+    script = f"set -o pipefail; '{sys.executable}' -m bench list tasks | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("adding ")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+    assert done.returncode in (0, 128 + signal.SIGPIPE)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from architectures import ARCHITECTURES
 from architectures.hybrid import Hybrid
 from bench.certify.laws import LAWS
+from tests.agreement import normal
 
 VARIANTS: list[dict[str, Any]] = [
     {"pattern": ["gru_stack", "transformer"], "options": {"transformer": {"window": 5}}},
@@ -16,11 +16,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"pattern": ["gru_stack", "transformer_bidirectional"]},
     {"pattern": ["gru_stack", "hybrid"], "options": {"hybrid": {"pattern": ["s4d"]}}},
 ]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 def build(**options: Any) -> Hybrid:

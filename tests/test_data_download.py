@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import random
@@ -26,16 +25,13 @@ from tasks.data.errors import DataError
 from tasks.data.fetch import fetch
 from tasks.data.sets import DATA_SETS
 from tests import loopback
+from tests.cached_files import sha256
 from tests.loopback import Site, cut, drip, ranged, redirect, stall, status, whole
 
 CONTENT = random.Random(0).randbytes(300_001)
 OTHER = random.Random(1).randbytes(300_001)
 PATIENCE_S = 20
 """Far more than any of these downloads takes; far less than a test run may hang."""
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def known(*urls: str, content: bytes = CONTENT) -> DataFile:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from architectures.encoder_decoder import EncoderDecoder
 from architectures.layers.memory_attention import AdditiveAttention, GeneralAttention, Memory
 from bench.certify.laws import LAWS
+from tests.agreement import normal
 
 EXACT = 1e-12  # float64, the same sums in another order
 WIDTH = 12
@@ -23,11 +24,6 @@ PAIRS: list[dict[str, Any]] = [
     {"encoder": "hf", "decoder": "hf", "decoder_options": {"layers": 1}},
     {"encoder": "bidirectional", "decoder": "s4d", "attention": "luong"},
 ]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 def build(width: int = WIDTH, **options: Any) -> EncoderDecoder:

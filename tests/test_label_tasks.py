@@ -22,7 +22,7 @@ from tasks.ner import Ner
 from tasks.pos import Pos
 from tasks.task import SPLITS, UNSCORED, Batch, MissingPackageError, Split
 from tasks.word_labelling import WordLabelling
-from tests.cases_labelling import DOCUMENT, Known, conll, conllu, use_data_sets, write_data_sets
+from tests.cases_labelling import DOCUMENT, Known, conll, conllu
 
 SEQEVAL = 1e-6  # sums are float32
 SETTINGS = [
@@ -34,18 +34,6 @@ SETTINGS = [
     {"length": 50, "context": "document"},
     {"length": 90, "context": "document", "unit": "bytes"},
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Known]:
-    folder = tmp_path_factory.mktemp("data")
-    return folder, write_data_sets(folder)
-
-
-@pytest.fixture
-def known(data: tuple[Path, Known], monkeypatch: pytest.MonkeyPatch) -> Known:
-    use_data_sets(monkeypatch, data[0])
-    return data[1]
 
 
 def everything(task: WordLabelling, split: Split) -> Batch:
@@ -218,8 +206,10 @@ def test_the_baseline_is_the_commonest_label_of_each_word(known: Known) -> None:
 # One's own files
 
 
-def test_three_files_of_ones_own_are_the_same_data(data: tuple[Path, Known], known: Known) -> None:
-    folder = data[0] / "ud_english_ewt"
+def test_three_files_of_ones_own_are_the_same_data(
+    known: Known, labelled: tuple[Path, Known]
+) -> None:
+    folder = labelled[0] / "ud_english_ewt"
     paths = [str(folder / f"en_ewt-ud-{part}.conllu") for part in ("train", "dev", "test")]
     own = ConlluFile(path=paths[0], val_path=paths[1], test_path=paths[2])
     assert own.fingerprint() == Pos().fingerprint()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
-from fractions import Fraction
-from functools import cache
 from itertools import product
 
 import pytest
@@ -15,56 +12,17 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tasks import TASKS
-from tasks.adding import Adding
 from tasks.copy_memory import CopyMemory
 from tasks.data import standard_library
 from tasks.dyck import Dyck, opening_probabilities
 from tasks.induction import Induction
 from tasks.modular_arithmetic import ModularArithmetic
-from tasks.mqar import Mqar
 from tasks.needle import ASKED, NEEDLE, Needle
-from tasks.parity import Parity
 from tasks.stack_manipulation import StackManipulation
-from tasks.strings import StringTask
-from tasks.task import SPLITS, UNSCORED, Batch, Count, Task
+from tasks.task import SPLITS
 from tasks.temporal_order import TemporalOrder
 from tasks.word_problem import GROUPS, WordProblem, multiplication_table
-from tests import cases_memory
-
-STRINGS: dict[str, StringTask] = {
-    "parity": Parity(length=20),
-    "modular_arithmetic_brackets": ModularArithmetic(length=20, brackets=True),
-    "word_problem_s5": WordProblem(length=20, group="S5"),
-    **{n: t for n, t in cases_memory.EXAMPLES.items() if isinstance(t, StringTask)},
-}
-STRINGS = {name: replace(task, length=20, n_test=4000) for name, task in STRINGS.items()}
-SOLVERS = {
-    "parity": lambda _, inputs: [sum(inputs[: t + 1].tolist()) % 2 for t in range(len(inputs))],
-    "modular_arithmetic_brackets": cases_memory.solve_modular_arithmetic,
-    "word_problem_s5": cases_memory.solve_word_problem,
-    **cases_memory.SOLVERS,
-}
-N = 4000
-STANDARD_ERRORS = 4.0  # hundreds of frequencies are looked at
-
-
-def take(task: Task, n: int = N, split: str = "test", seed: int = 0) -> Batch:
-    """Examples of a task."""
-    return task.examples(split, seed, torch.arange(n))  # type: ignore[arg-type]
-
-
-def near(observed: float, expected: float, n: int = N) -> bool:
-    """Whether a share of n is what it should be."""
-    error = math.sqrt(max(expected * (1 - expected), 1 / n) / n)
-    return abs(observed - expected) <= STANDARD_ERRORS * error
-
-
-def uniform(found: Tensor, choices: range) -> bool:
-    """Whether integers are uniform over the choices, and no others."""
-    shares = [(found == choice).double().mean().item() for choice in choices]
-    return sum(shares) == pytest.approx(1) and all(
-        near(share, 1 / len(choices), found.numel()) for share in shares
-    )
+from tests.frequencies import N, near, take, uniform
 
 
 def test_uniform_and_near_tell_what_is_not() -> None:
@@ -74,223 +32,6 @@ def test_uniform_and_near_tell_what_is_not() -> None:
     assert not uniform(torch.arange(4000) % 5, range(4))
     assert not uniform(torch.arange(4000) % 5, range(6))
     assert not uniform((torch.arange(4000) % 5).clamp(max=3), range(4))
-
-
-# Strings of any length
-
-
-def test_every_string_task_is_here() -> None:
-    assert {type(task) for task in STRINGS.values()} == {
-        cls for cls in TASKS.values() if issubclass(cls, StringTask)
-    }
-
-
-@pytest.mark.parametrize("name", STRINGS)
-def test_training_lengths_are_uniform_and_held_out_ones_are_the_length(name: str) -> None:
-    task = replace(STRINGS[name], shortest=7)
-    lengths = take(task, split="train", seed=1).lengths
-    assert lengths is not None
-    valid = [n for n in range(7, 21) if (n - task.least) % task.stride == 0]
-    shares = [(lengths == n).double().mean().item() for n in valid]
-    assert sum(shares) == pytest.approx(1)
-    assert all(near(share, 1 / len(valid)) for share in shares)
-    for split in ("val", "test"):
-        lengths = take(task, 20, split).lengths
-        assert lengths is not None
-        assert set(lengths.tolist()) == {max(valid)}
-
-
-@pytest.mark.parametrize("name", STRINGS)
-def test_strings_of_any_length_have_the_right_answers_and_padding_on_the_right(name: str) -> None:
-    task = replace(STRINGS[name], shortest=STRINGS[name].least)
-    batch = take(task, 300, "train", seed=5)
-    assert batch.inputs.shape == (300, 20)
-    assert batch.lengths is not None
-    for inputs, targets, n in zip(batch.inputs, batch.targets, batch.lengths.tolist(), strict=True):
-        assert (inputs[n:] == 0).all()
-        expected = SOLVERS[name](replace(task, shortest=None, length=n), inputs[:n])
-        if isinstance(expected, list):
-            expected += [UNSCORED] * (len(targets) - len(expected))
-        assert targets.tolist() == expected
-
-
-@pytest.mark.parametrize("name", STRINGS)
-def test_every_length_is_a_task_with_the_same_model(name: str) -> None:
-    first = STRINGS[name]
-    for length in [*range(first.least, 14), 101]:
-        task = replace(first, length=length)
-        batch = take(task, 3)
-        assert batch.inputs.shape == (3, length)
-        assert (task.inputs, task.n_outputs) == (first.inputs, first.n_outputs)
-        real = task.longest
-        assert 0 < real <= length
-        assert (batch.lengths is None) == (real == length)
-        solved = SOLVERS[name](task, batch.inputs[0, :real])
-        targets = batch.targets[0]
-        if isinstance(solved, list):
-            targets, solved = targets[targets != UNSCORED], [x for x in solved if x != UNSCORED]
-        assert targets.tolist() == solved
-
-
-def test_a_short_string_of_test_may_be_one_of_train_as_often_as_drawing_says() -> None:
-    n_train = 1000
-    for length in (10, 12, 60):
-        task = Parity(length=length, n_test=N)
-        seen = set(map(tuple, take(task, n_train, "train").inputs.tolist()))
-        share = sum(tuple(bits) in seen for bits in take(task).inputs.tolist()) / N
-        # The number of different strings in train varies little beside the share's own error.
-        assert abs(share - (1 - (1 - 2.0**-length) ** n_train)) < 0.04
-
-
-# Chance and trivial rules
-
-
-def rule_score(task: Task, batch: Batch) -> Count:
-    """The primary metric of the trivial rule that the task names."""
-    inputs, targets = batch.inputs, batch.targets
-    match task:
-        case Adding():
-            half = task.length // 2
-            second = (inputs[:, half:, 0] * inputs[:, half:, 1]).sum(1, keepdim=True)
-            return task.score(second + 0.5, targets)["mse"]
-        case Parity() | WordProblem():
-            guesses = inputs
-        case Mqar():
-            guesses = inputs[:, 1:2].expand_as(targets)
-        case TemporalOrder():
-            last = inputs.where(inputs < 2, -1).flip(1)
-            place = (last >= 0).int().argmax(1, keepdim=True)
-            guesses = 2 ** (task.n_marks - 1) * last.gather(1, place).squeeze(1)
-        case Needle():
-            first = [bytes(row.tolist()).index(NEEDLE[:22]) for row in inputs]
-            value = NEEDLE.index(b"0")
-            places = torch.tensor(first)[:, None] + value + torch.arange(7)
-            guesses = torch.zeros_like(inputs)
-            guesses[:, -7:] = inputs.gather(1, places)
-        case Dyck():
-            guesses = inputs.where(inputs >= task.kinds, inputs + task.kinds)
-        case _:
-            raise AssertionError(task)
-    return task.score(100 * one_hot(guesses, task.n_outputs).float(), targets)[task.metrics[0].name]
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        Adding(length=11, n_test=N),
-        Parity(length=5, n_test=N),
-        WordProblem(length=4, n_test=N),
-        Mqar(length=16, n_pairs=2, vocabulary=32, random_non_queries=False, n_test=N),
-        TemporalOrder(length=20, n_test=N),
-        TemporalOrder(length=20, n_marks=3, n_test=N),
-        Needle(length=300, n_needles=4, n_test=N),
-        Dyck(length=20, kinds=4, n_test=N),
-        Dyck(length=31, kinds=3, depth=5, n_test=N),
-    ],
-    ids=str,
-)
-def test_the_trivial_rule_scores_what_the_task_says(task: Task) -> None:
-    (metric, *_) = task.metrics
-    assert metric.baseline is not None
-    assert metric.baseline_rule
-    n = 500 if isinstance(task, Needle) else N  # 256 outputs a byte
-    total, count = rule_score(task, take(task, n))
-    found = total.item() / count.item()
-    if isinstance(task, Adding):
-        # The variance of (x - 1/2)^2 for uniform x is 1/180.
-        assert abs(found - metric.baseline) < STANDARD_ERRORS * math.sqrt(1 / 180 / N)
-    else:
-        assert near(found, metric.baseline, n)  # of more than n answers, not all independent
-
-
-@pytest.mark.parametrize("length", [1, 2, 5, 40])
-def test_writing_one_bit_scores_at_chance_on_stacks(length: int) -> None:
-    task = StackManipulation(length=length, n_test=N)
-    batch = take(task)
-    for bit in (0, 1):
-        written = torch.full_like(batch.targets, bit)
-        right, count = task.score_written(written, batch)["accuracy"]
-        assert near((right / count).item(), task.metrics[0].chance)
-
-
-@pytest.mark.parametrize("brackets", [False, True])
-@pytest.mark.parametrize("multiply", [False, True])
-@pytest.mark.parametrize("length", [1, 3, 5, 9, 60])
-def test_zero_is_the_likeliest_value_as_often_as_stated(
-    length: int, multiply: bool, brackets: bool
-) -> None:
-    task = ModularArithmetic(length=length, brackets=brackets, multiply=multiply, n_test=N)
-    assert near((take(task).targets == 0).double().mean().item(), task.chance)
-    if not multiply:
-        assert task.chance == 0.2
-
-
-@cache
-def law_of_brackets(length: int) -> tuple[Fraction, ...]:
-    """How likely each value modulo 5 is, from the grammar."""
-    if length <= 4:
-        return (Fraction(1, 5),) * 5
-    law = [Fraction(0)] * 5
-    for left in range(1, length - 3):
-        laws = law_of_brackets(left), law_of_brackets(length - 3 - left)
-        for a, b in product(range(5), repeat=2):
-            for value in (a + b, a - b, a * b):
-                law[value % 5] += laws[0][a] * laws[1][b] / (3 * (length - 4))
-    return tuple(law)
-
-
-@pytest.mark.parametrize("length", [4, 5, 8, 13, 20])
-def test_the_likeliest_value_of_brackets_is_that_of_the_grammar(length: int) -> None:
-    task = ModularArithmetic(length=length, brackets=True)
-    law = law_of_brackets(length)
-    assert sum(law) == 1
-    assert task.chance == pytest.approx(float(max(law)), abs=1e-9)
-
-
-@pytest.mark.parametrize("name", ["cycle_navigation", "even_pairs"])
-@pytest.mark.parametrize("length", [1, 2, 3, 9])
-def test_few_steps_have_a_likeliest_answer(name: str, length: int) -> None:
-    task = TASKS[name](length=length)
-    n_symbols = getattr(task.inputs, "vocabulary")  # noqa: B009
-    strings = product(range(n_symbols), repeat=length)
-    counted = Counter(cases_memory.SOLVERS[name](task, torch.tensor(s)) for s in strings)
-    share = max(counted.values()) / counted.total()
-    assert task.metrics[0].chance == pytest.approx(share, abs=1e-9)
-
-
-def test_closing_one_kind_always_scores_at_chance() -> None:
-    task = Dyck(length=20, kinds=4, n_test=N)
-    batch = take(task)
-    constant = torch.zeros(N, 20, 9)
-    constant[..., 4 + 2] = 100.0
-    right, count = task.score(constant, batch.targets)["closed_right"]
-    assert count == N * 10
-    assert near((right / count).item(), task.metrics[0].chance)
-    bits, count = task.score(torch.zeros(N, 20, 9), batch.targets)["bits_per_symbol"]
-    assert (bits / count).item() == pytest.approx(task.metrics[1].chance, rel=1e-5)
-
-
-def test_a_bracket_is_closed_right_with_more_than_four_fifths_of_the_closing_mass() -> None:
-    task = Dyck(length=2, kinds=2)
-    targets = torch.tensor([[2, 4]])
-    for mass, expected in ((0.79, 0.0), (0.81, 1.0)):
-        outputs = torch.zeros(1, 2, 5)
-        outputs[0, 0] = torch.tensor([9.0, 9.0, math.log(mass), math.log(1 - mass), 9.0])
-        right, count = task.score(outputs, targets)["closed_right"]
-        assert (right.item(), count.item()) == (expected, 1.0)
-
-
-def test_blanks_and_then_a_guess_have_the_published_cross_entropy() -> None:
-    for delay, published in ((100, 0.1733), (500, 0.0400), (1000, 0.0204), (2000, 0.0103)):
-        task = CopyMemory(length=delay + 20)
-        assert task.metrics[1].chance == pytest.approx(published, abs=5e-5)
-    task = CopyMemory(length=43)
-    batch = take(task, 64)
-    outputs = torch.zeros(64, 43, 9)
-    outputs[:, :-10, 0] = 100.0
-    outputs[:, -10:, 0] = -100.0
-    nats, count = task.score(outputs, batch.targets)["cross_entropy"]
-    assert (nats / count).item() == pytest.approx(task.metrics[1].chance, rel=1e-5)
 
 
 # What is drawn

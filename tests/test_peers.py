@@ -10,31 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from architectures import ARCHITECTURES
-from architectures.body import Body, state_tensors
+from architectures.body import state_tensors
 from architectures.layers.bidirectional import BidirectionalPair
 from architectures.layers.recurrent import RecurrentStack
 from architectures.s4d import S4dLayer, initial_spectrum
+from tests.agreement import build, normal
 
 EXACT = 1e-12  # float64, the same sums in another order
-# transformers computes rotations and the scan's decay in float32 whatever the dtype.
-FLOAT32_INSIDE = 1e-5
 LENGTHS = torch.tensor([5, 17, 1])
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def build(name: str, width: int = 16, **options: Any) -> Any:
-    architecture: Any = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    return architecture(width, **options).double()
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = EXACT) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=EXACT, atol=EXACT)
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
@@ -125,79 +112,6 @@ def test_the_residual_backbone_is_its_equation() -> None:
     activated = nn.functional.gelu(normed @ mlp.expand.weight.t() + mlp.expand.bias)
     hidden = hidden + activated @ mlp.contract.weight.t() + mlp.contract.bias
     close(body(x)[0], norm(hidden, body.norm))
-
-
-def test_mamba_equals_transformers() -> None:
-    from transformers import MambaConfig, MambaModel
-
-    config = MambaConfig(
-        vocab_size=8, hidden_size=12, state_size=5, num_hidden_layers=2, expand=2, conv_kernel=4
-    )
-    body = build("mamba", 12, state=5)
-    peer = MambaModel(config).double().train()
-    weights = {}
-    for index, block in enumerate(body.blocks):
-        mixer, prefix = block.mixer, f"layers.{index}"
-        peer.layers[index].norm = block.norm
-        weights[f"{prefix}.mixer.conv1d.weight"] = mixer.conv_weight.unsqueeze(1)
-        weights[f"{prefix}.mixer.conv1d.bias"] = mixer.conv_bias
-        for key in ("A_log", "D", "in_proj.weight", "x_proj.weight", "out_proj.weight"):
-            weights[f"{prefix}.mixer.{key}"] = mixer.get_parameter(key)
-        for key in ("dt_proj.weight", "dt_proj.bias"):
-            weights[f"{prefix}.mixer.{key}"] = mixer.get_parameter(key)
-    peer.norm_f = body.norm
-    copy_into(peer, weights)
-    agree(body, peer, normal(3, 17, 12))
-
-
-def test_transformer_equals_transformers_llama() -> None:
-    from transformers import LlamaConfig, LlamaModel
-
-    config = LlamaConfig(
-        vocab_size=8,
-        hidden_size=16,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        rms_norm_eps=1e-5,
-    )
-    body = build("transformer", 16, heads=2)
-    peer = LlamaModel(config).double().train()
-    weights = {}
-    for index, block in enumerate(body.blocks):
-        prefix, mixer = f"layers.{index}", block.mixer
-        for key, part in zip("qkv", mixer.project_in.weight.chunk(3), strict=True):
-            weights[f"{prefix}.self_attn.{key}_proj.weight"] = part
-        weights[f"{prefix}.self_attn.o_proj.weight"] = mixer.project_out.weight
-        peer.layers[index].input_layernorm = block.norm
-        peer.layers[index].post_attention_layernorm = block.mlp[0]
-        peer.layers[index].mlp = block.mlp[1]
-    peer.norm = body.norm
-    copy_into(peer, weights)
-    agree(body, peer, normal(3, 17, 16))
-
-
-def copy_into(peer: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load the weights of the mixers; all of them have to be given.
-
-    Norms, and Llama's gated MLP, differ from the shared backbone's: the peer has taken ours.
-    """
-    missing, unexpected = peer.load_state_dict(weights, strict=False)
-    assert not unexpected
-    assert not [key for key in missing if ".mixer." in key or ".self_attn." in key]
-
-
-def agree(body: Body, peer: nn.Module, x: Tensor) -> None:
-    """Outputs, and gradients by the input, are those of a model of transformers."""
-    cotangent = normal(*x.shape, seed=1)
-    results = []
-    for run in (lambda x: body(x)[0], lambda x: peer(inputs_embeds=x, use_cache=False)[0]):
-        given = x.clone().requires_grad_()
-        y = run(given)
-        (gradient,) = torch.autograd.grad((y * cotangent).sum(), given)
-        results.append((y, gradient))
-    close(results[0][0], results[1][0], FLOAT32_INSIDE)
-    close(results[0][1], results[1][1], FLOAT32_INSIDE)
 
 
 @pytest.mark.parametrize("init", ["legs", "inv", "lin"])

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from architectures import ARCHITECTURES
 from architectures.kernels.mlstm import mlstm
+from tests.agreement import close_to_largest, normal, perturbed
 
 # transformers computes rotations and scans in float32 whatever the dtype. Relative to the largest.
 FLOAT32_INSIDE = 1e-5
@@ -31,35 +31,13 @@ class Pair(NamedTuple):
     n_rows: int = 3
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def build(name: str, width: int = 16, **options: Any) -> Any:
-    """A body in float64 with noise on its parameters: what begins at 0 or 1 would hide errors."""
-    architecture: Any = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    body = architecture(width, **options).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(body.parameters()):
-            parameter.add_(0.1 * normal(*parameter.shape, seed=index))
-    return body
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Within the tolerance, relative to the largest value expected."""
-    atol = tolerance * expected.abs().max().item()
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=atol)
-
-
 def mamba() -> Pair:
     from transformers import MambaConfig, MambaModel
 
     config = MambaConfig(
         vocab_size=8, hidden_size=16, state_size=5, num_hidden_layers=2, expand=2, conv_kernel=4
     )
-    body, peer, weights = build("mamba", state=5), MambaModel(config).double(), {}
+    body, peer, weights = perturbed("mamba", state=5), MambaModel(config).double(), {}
     for index, block in enumerate(body.blocks):
         mixer, prefix = block.mixer, f"layers.{index}.mixer"
         peer.layers[index].norm = block.norm
@@ -88,7 +66,7 @@ def mamba2() -> Pair:
         chunk_size=8,
         layer_norm_epsilon=1e-5,
     )
-    body, peer, weights = build("mamba2", state=5), Mamba2Model(config).double(), {}
+    body, peer, weights = perturbed("mamba2", state=5), Mamba2Model(config).double(), {}
     for index, block in enumerate(body.blocks):
         mixer, prefix = block.mixer, f"layers.{index}.mixer"
         peer.layers[index].norm = block.norm
@@ -105,7 +83,7 @@ def rwkv4() -> Pair:
     from transformers import RwkvConfig, RwkvModel
 
     config = RwkvConfig(vocab_size=8, hidden_size=16, num_hidden_layers=2, intermediate_size=64)
-    body, peer, weights = build("rwkv4"), RwkvModel(config).double(), {}
+    body, peer, weights = perturbed("rwkv4"), RwkvModel(config).double(), {}
     peer.blocks[0].pre_ln = nn.Identity()
     for index, theirs in enumerate(peer.blocks):
         time, channel = body.blocks[2 * index], body.blocks[2 * index + 1]
@@ -143,7 +121,7 @@ def attention(window: int | None = None, kv_heads: int = 4) -> Pair:
     peer: Any = LlamaModel(LlamaConfig(**sizes)) if window is None else None
     if window is not None:
         peer = MistralModel(MistralConfig(**sizes, sliding_window=window, head_dim=4))
-    body = build("transformer", window=window, kv_heads=kv_heads)
+    body = perturbed("transformer", window=window, kv_heads=kv_heads)
     weights = {}
     for index, block in enumerate(body.blocks):
         prefix, mixer = f"layers.{index}.self_attn", block.mixer
@@ -194,7 +172,7 @@ def test_a_model_has_the_outputs_and_all_gradients_of_its_peer(name: str) -> Non
     for y in (pair.body(x)[0], run_peer(pair, x, use_cache=False)[0]):
         results.append([y, *torch.autograd.grad((y * cotangent).sum(), inputs, retain_graph=True)])
     for actual, expected in zip(*results, strict=True):
-        close(actual, expected, FLOAT32_INSIDE)
+        close_to_largest(actual, expected, FLOAT32_INSIDE)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -205,11 +183,11 @@ def test_steps_after_a_prefill_are_those_of_the_peers_cache(name: str) -> None:
     x = normal(pair.n_rows, LENGTH, 16)
     y, state = pair.body(x[:, :PREFILL])
     found = run_peer(pair, x[:, :PREFILL], use_cache=True)
-    close(y, found[0], FLOAT32_INSIDE)
+    close_to_largest(y, found[0], FLOAT32_INSIDE)
     for t in range(PREFILL, LENGTH):
         y_t, state = pair.body.step(x[:, t], state)
         found = run_peer(pair, x[:, t : t + 1], use_cache=True, **cache_of(found))
-        close(y_t, found[0][:, 0], FLOAT32_INSIDE)
+        close_to_largest(y_t, found[0][:, 0], FLOAT32_INSIDE)
 
 
 def cache_of(found: Any) -> dict[str, Any]:
@@ -237,7 +215,7 @@ def test_mlstms_steps_after_a_prefill_are_those_of_transformers_xlstm() -> None:
         eps=0.0,
         dtype_state=torch.float64,
     )
-    close(y, found.transpose(1, 2), EXACT)
+    close_to_largest(y, found.transpose(1, 2), EXACT)
     same_memory(state, theirs)
     for t in range(PREFILL, LENGTH):
         inputs = (part[:, t : t + 1] for part in (q / 2, k, v, log_input, log_forget))
@@ -253,7 +231,7 @@ def test_mlstms_steps_after_a_prefill_are_those_of_transformers_xlstm() -> None:
             eps=0.0,
             dtype_state=torch.float64,
         )
-        close(y_t[:, 0], found_t, EXACT)
+        close_to_largest(y_t[:, 0], found_t, EXACT)
         same_memory(state, theirs)
 
 
@@ -263,8 +241,8 @@ def same_memory(state: Any, theirs: Any) -> None:
     C, n, their_m = theirs
     whole = memory * m.exp()[..., None, None]
     their_m = their_m.reshape(*m.shape)
-    close(whole[..., :-1], C * their_m.exp()[..., None, None], EXACT)
-    close(whole[..., -1], n * their_m.exp().unsqueeze(2), EXACT)
+    close_to_largest(whole[..., :-1], C * their_m.exp()[..., None, None], EXACT)
+    close_to_largest(whole[..., -1], n * their_m.exp().unsqueeze(2), EXACT)
 
 
 def test_the_comparison_sees_a_wrong_value() -> None:
@@ -272,4 +250,4 @@ def test_the_comparison_sees_a_wrong_value() -> None:
     wrong = expected.clone()
     wrong[2] += 1e-4
     with pytest.raises(AssertionError):
-        close(wrong, expected, FLOAT32_INSIDE)
+        close_to_largest(wrong, expected, FLOAT32_INSIDE)

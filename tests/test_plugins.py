@@ -143,7 +143,7 @@ PROBLEMS = {
     "uncheckable": ("outside_hostile:Uncheckable", "option 'unrelated' has a type that no study"),
     "no_width": ("outside_hostile:NoWidth", "the first argument of __init__ has to be width"),
     "no_multiple": ("outside_hostile:NoMultiple", "width_multiple has to be an integer"),
-    "raises": ("outside_hostile:Raises", "none: KeyError: 'width'"),
+    "raises": ("outside_hostile:Raises", "none: architecture raises: KeyError: 'width'"),
     "Odd-Name": ("outside_bodies:Leaky", "a name has only a to z, 0 to 9 and _"),
     "gru": ("outside_bodies:Leaky", "seqbench has this name itself"),
 }

@@ -13,35 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-from architectures import ARCHITECTURES
+from tests.agreement import close_to_largest, normal, perturbed
 
 EXACT = 1e-10  # float64, through a dozen blocks of sums in another order; relative to the largest
 PREFILL, LENGTH = 19, 41
 
 Cache: TypeAlias = dict[Any, Tensor]
 Step: TypeAlias = Callable[[Any, Tensor, Cache], Tensor]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def build(name: str, width: int = 16, **options: Any) -> Any:
-    """A body in float64 with noise on its parameters: what begins at 0 or 1 would hide errors."""
-    architecture: Any = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    body = architecture(width, **options).double()
-    with torch.no_grad():
-        for index, parameter in enumerate(body.parameters()):
-            parameter.add_(0.1 * normal(*parameter.shape, seed=index))
-    return body
-
-
-def close(actual: Tensor, expected: Tensor) -> None:
-    """Within EXACT, relative to the largest value expected."""
-    atol = EXACT * expected.abs().max().item()
-    torch.testing.assert_close(actual, expected, rtol=EXACT, atol=atol)
 
 
 def standardised(x: Tensor, epsilon: float) -> Tensor:
@@ -192,7 +170,7 @@ MODELS: list[tuple[str, Step, dict[str, Any]]] = [
 def test_a_model_has_the_outputs_and_all_gradients_of_its_equations(
     name: str, step: Step, options: dict[str, Any]
 ) -> None:
-    body, x = build(name, **options), normal(2, LENGTH, 16).requires_grad_()
+    body, x = perturbed(name, **options), normal(2, LENGTH, 16).requires_grad_()
     cotangent, cache = normal(2, LENGTH, 16, seed=1), {}
     by_token = torch.stack([step(body, x_t, cache) for x_t in x.unbind(1)], dim=1)
     inputs = [x, *body.parameters()]
@@ -201,7 +179,7 @@ def test_a_model_has_the_outputs_and_all_gradients_of_its_equations(
         results.append([y, *torch.autograd.grad((y * cotangent).sum(), inputs)])
     for actual, expected in zip(*results, strict=True):
         assert expected.abs().max() > 0
-        close(actual, expected)
+        close_to_largest(actual, expected, EXACT)
 
 
 @pytest.mark.parametrize(
@@ -211,10 +189,10 @@ def test_a_model_has_the_outputs_and_all_gradients_of_its_equations(
 def test_steps_after_a_prefill_are_those_of_the_equations_cache(
     name: str, step: Step, options: dict[str, Any]
 ) -> None:
-    body, x, cache = build(name, **options), normal(2, LENGTH, 16), {}
+    body, x, cache = perturbed(name, **options), normal(2, LENGTH, 16), {}
     y, state = body(x[:, :PREFILL])
     for t in range(PREFILL):
-        close(y[:, t], step(body, x[:, t], cache))
+        close_to_largest(y[:, t], step(body, x[:, t], cache), EXACT)
     for t in range(PREFILL, LENGTH):
         y_t, state = body.step(x[:, t], state)
-        close(y_t, step(body, x[:, t], cache))
+        close_to_largest(y_t, step(body, x[:, t], cache), EXACT)

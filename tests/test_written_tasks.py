@@ -20,22 +20,10 @@ from tasks.data.errors import DataError
 from tasks.g2p import G2p, edit_distance
 from tasks.task import SPLITS, UNSCORED, Batch, MissingPackageError, Split, Task
 from tasks.translate import Translate
-from tests.cases_labelling import Known, use_data_sets, write_data_sets
+from tests.cases_labelling import Known
 
 SACREBLEU = 1e-12  # the same integers in the same formula
 COUNTED = 1e-6  # sums are float32
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Known]:
-    folder = tmp_path_factory.mktemp("data")
-    return folder, write_data_sets(folder)
-
-
-@pytest.fixture
-def known(data: tuple[Path, Known], monkeypatch: pytest.MonkeyPatch) -> Known:
-    use_data_sets(monkeypatch, data[0])
-    return data[1]
 
 
 def everything(task: Task, split: Split) -> Batch:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.plugins import Catalogue, outside
+from bench.plugins import named
 from bench.spec import Run
 
 PACKAGES = ("seqbench", "torch", "lightning", "transformers", "numpy", "mamba-ssm")
@@ -42,18 +42,14 @@ def with_packages(provenance: Mapping[str, Any], run: Run) -> dict[str, Any]:
 
     A body inside of another one counts: its name stands somewhere in the options.
     """
-    named = [
-        entry
-        for entry in (*outside("architectures").values(), *outside("tasks").values())
-        if entry.name in _words(run, entry.catalogue)
-    ]
-    if not named:
+    others = [*named("architectures", run.architecture), *named("tasks", run.task)]
+    if not others:
         return dict(provenance)
-    versions = {key: value for entry in named for key, value in entry.versions.items()}
+    versions = {key: value for entry in others for key, value in entry.versions.items()}
     return {
         **provenance,
         "versions": {**provenance.get("versions", {}), **versions},
-        "packages": {f"{entry.kind} {entry.name}": entry.source for entry in named},
+        "packages": {f"{entry.kind} {entry.name}": entry.source for entry in others},
     }
 
 
@@ -62,21 +58,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # systems that do not tell
-
-
-def _words(run: Run, catalogue: Catalogue) -> set[str]:
-    """Every text in a run's architecture or task."""
-    choice = run.architecture if catalogue == "architectures" else run.task
-    found, left = {choice.name}, [*choice.options.values()]
-    while left:
-        match left.pop():
-            case str(text):
-                found.add(text)
-            case list(values):
-                left += values
-            case dict(values):
-                left += values.values()
-    return found
 
 
 def _git(*words: str) -> str | None:
