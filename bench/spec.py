@@ -142,6 +142,20 @@ class MeasureSpec(Spec):
     # the most time for the rounds of a cell, warm-up apart; fewer rounds if the interval is narrow
     seconds_per_cell: float = Field(2.0, gt=0)
     min_rounds: int = Field(9, ge=3)
+    stream_positions: tuple[Annotated[int, Field(ge=1, le=10**9)], ...] = Field(
+        (1, 1000, 10_000, 100_000, 1_000_000), min_length=1
+    )  # tokens read before a step of the stream is timed
+    stream_reading_s: float = Field(60.0, gt=0)  # to reach them; those beyond are missing
+    gradient_train_steps: int = Field(0, ge=0, le=10**9)  # before gradients are measured again
+    memory_limit_bytes: int | None = Field(None, ge=1)  # of the longest length; None: what is free
+    length_try_s: float = Field(120.0, gt=0)  # when one length is given up
+    length_search_s: float = Field(900.0, gt=0)  # when the search is
+    max_ranks: int = Field(8, ge=1, le=1024)  # over which the scaling is measured
+
+    @field_validator("stream_positions")
+    @classmethod
+    def _rising(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(given)))
 
     @field_validator("instruments")
     @classmethod

@@ -60,7 +60,11 @@ def measure(run: Run, ranks: Sequence[int] | None = None, answer_s: float = ANSW
     if run.resources.strategy == "fsdp":
         raise UnsupportedError("scaling over ranks is measured of strategy ddp")
     present = available(run)
-    wanted = tuple(sorted(set(ranks))) if ranks is not None else powers_of_two(present)
+    wanted = (
+        tuple(sorted(set(ranks)))
+        if ranks is not None
+        else powers_of_two(min(present, run.measure.max_ranks))
+    )
     many = [n for n in wanted if n > 1]
     if not many:
         return {"ranks_missing": f"there is room for {present} rank on this machine"}

@@ -52,8 +52,10 @@ N_POINTS = 64  # of a curve in a row
 COMMON_SHARE = 0.5  # of the rows: they have to have a distance that is reported
 
 
-def measure(run: Run, train_steps: int = 0) -> Metrics:
+def measure(run: Run, train_steps: int | None = None) -> Metrics:
     """The gradient reach of a run's model on its task, again after `train_steps` if there are any.
+
+    None: the run's `measure.gradient_train_steps`.
 
     Training is by the run's own settings. The random numbers of the process are left as they were.
 
@@ -61,6 +63,7 @@ def measure(run: Run, train_steps: int = 0) -> Metrics:
         UnsupportedError: the architecture cannot do this task, or nothing of it is scored.
         UserError: an unknown name or option.
     """
+    train_steps = run.measure.gradient_train_steps if train_steps is None else train_steps
     if train_steps < 0:
         raise ValueError(f"train_steps must be at least 0, not {train_steps}")
     device = device_of(run)

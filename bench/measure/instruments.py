@@ -35,6 +35,12 @@ class Instrument:
 
 INSTRUMENTS: dict[str, Instrument] = {
     "memory": Instrument("bench.measure.memory", timed=False),
+    "gradient_reach": Instrument("bench.measure.gradient_reach", timed=False),
+    "streaming": Instrument("bench.measure.streaming", timed=True),
+    "energy": Instrument("bench.measure.energy", timed=True),
+    "devices": Instrument("bench.measure.devices", timed=True),
+    # What is free moves while others run.
+    "longest_length": Instrument("bench.measure.longest_length", timed=True),
 }
 
 

@@ -75,18 +75,20 @@ def measure(
     run: Run,
     *,
     memory_limit_bytes: int | None = None,
-    try_seconds: float = TRY_SECONDS,
-    total_seconds: float = TOTAL_SECONDS,
+    try_seconds: float | None = None,
+    total_seconds: float | None = None,
 ) -> Metrics:
     """The longest lengths of a run, the limit, and how the searches ended.
 
     Args:
         run: the cell; its length is where the search begins.
-        memory_limit_bytes: what a step may take; None: what is free.
-        try_seconds: when one length is given up.
-        total_seconds: when the search is.
+        memory_limit_bytes: what a step may take; None: as the run says, or what is free.
+        try_seconds: when one length is given up; None: as the run says.
+        total_seconds: when the search is; None: as the run says.
     """
-    limit = memory_limit_bytes
+    limit = memory_limit_bytes or run.measure.memory_limit_bytes
+    try_seconds = try_seconds or run.measure.length_try_s
+    total_seconds = total_seconds or run.measure.length_search_s
     if device_of(run).type == "cpu":
         free = free_bytes()
         if run.resources.memory_bytes is not None and limit is None:

@@ -62,11 +62,13 @@ class Protocol:
 
 def measure(
     run: Run,
-    positions: Sequence[int] = POSITIONS,
-    reading_s: float = READING_S,
+    positions: Sequence[int] | None = None,
+    reading_s: float | None = None,
     batches: Sequence[int] = BATCHES,
 ) -> Metrics:
     """Latency, state and drift of a run's body, as `stream_...` and `stream64_...` of 64 streams.
+
+    `positions` and `reading_s` (seconds to reach them) are those of the run if None.
 
     Raises:
         UnsupportedError: the body reads ahead.
@@ -79,8 +81,8 @@ def measure(
     body = model.body.to(whole_dtype(run.training.precision)).eval()
     found: Metrics = {}
     protocol = Protocol(
-        tuple(sorted(set(positions))),
-        reading_s,
+        tuple(sorted(set(run.measure.stream_positions if positions is None else positions))),
+        run.measure.stream_reading_s if reading_s is None else reading_s,
         run.measure.seconds_per_cell,
         run.measure.min_rounds,
     )

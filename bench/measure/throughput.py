@@ -126,6 +126,13 @@ def clock_of(device: torch.device) -> Clock:
     return CudaClock(device) if device.type == "cuda" else WallClock()
 
 
+def synchroniser(device: torch.device) -> Callable[[], None]:
+    """What waits until the device has done all that it was given."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None
+
+
 def warm_up(step: Callable[[], None], clock: Clock) -> Timed:
     """Run a step for the first time, then often enough to know how many make a block."""
     first = clock.seconds(step, 1)
