@@ -26,9 +26,10 @@ from pathlib import Path
 
 import torch
 
-from architectures.kernels.native.build import cache_folder, processor
+from architectures.kernels.native.build import cache_folder
 from bench.measure.throughput import Clock, Samples, Timed, clock_of, interleave, summarise, warm_up
 from bench.records.files import write_atomically
+from bench.records.provenance import processor
 from bench.training import products
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -29,7 +29,7 @@ def provenance() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "system": f"{platform.system()} {platform.release()}",
         "host": platform.node(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
@@ -85,7 +85,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, its family and model where the name says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
