@@ -202,7 +202,7 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
         convolution = 2 * 2 * 4 * 32
         assert stated - scan - convolution == counted - 2 * 2 * 32 * 16
     elif name in SCANNED:
-        assert stated - 2 * SCANNED[name] == counted
+        assert stated - 2 * SCANNED[name] == pytest.approx(counted, rel=1e-12)
     elif name == "s4":
         # What one row more takes: kernel and powers are made once for the whole batch.
         with FlopCounterMode(display=False) as more:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 
@@ -44,8 +44,6 @@ TOLERANCE = 0.05
 LENGTH_STEP = 64  # tokens
 LONGEST = 10**8  # tokens: the most that a run may have
 MAX_TRIES = 40  # of one search: 27 doublings reach LONGEST from 1, and 5 halvings 5%
-TRY_SECONDS = 120.0
-TOTAL_SECONDS = 900.0  # of both searches
 
 Purpose: TypeAlias = Literal["train", "infer"]
 Ends: TypeAlias = Literal["memory", "task", "architecture", "time", "limit of tries"]
@@ -179,8 +177,7 @@ def _ended(fits: int | None, result: Attempt, length: int, n_tries: int) -> Foun
     reason = f"length {length}: {result.reason}"
     if fits is None:
         return Found(None, None, reason, n_tries)
-    assert result.outcome not in ("fits", "failed")
-    return Found(fits, result.outcome, reason, n_tries)
+    return Found(fits, cast("Ends", result.outcome), reason, n_tries)
 
 
 def _told(purpose: Purpose, found: Found) -> Metrics:

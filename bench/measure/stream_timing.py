@@ -94,7 +94,7 @@ def stepper_for(
         return plain, "a CUDA graph needs a CUDA device"
     if grows(body):
         return plain, "the state grows with the tokens read, and a graph's buffers do not"
-    from architectures.kernels.cuda.graphs import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from architectures.kernels.cuda.graphs import (
         CaptureError,
         GraphedStep,
     )

@@ -36,10 +36,7 @@ from bench.training import products
 from bench.training.execute import device_of, diagnose, prepare
 from bench.training.precision import lowering, whole_dtype
 
-POSITIONS = (1, 1_000, 10_000, 100_000, 1_000_000)
 BATCHES = (1, 64)
-READING_S = 60.0
-"""Seconds given to reading up to the positions, for each batch size."""
 MIN_NOISE = 1.1  # no smaller ratio is called a difference
 STATE_GROWTH = 1.01  # from one position to the next; states have no noise, but may have counters
 DRIFT_WINDOW = 64
