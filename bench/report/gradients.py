@@ -23,6 +23,7 @@ from bench.report.points import Point
 
 Source: TypeAlias = Literal["input", "state"]
 STAGES = {"init": "before training", "trained": "after training"}
+COLUMN = "reach_input_json"  # of the tidy table
 NOTE = "norm of the gradient k tokens back, relative to k = 1; dotted: 1%, the effective reach"
 MAX_DECADES = 12
 """Lines end where they leave this many decades on either side of 1: rounding noise, or overflow."""

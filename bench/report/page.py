@@ -73,7 +73,10 @@ def render(study: Study, store: Store, *, across: bool = False) -> str:
     drawn = looks(list(dict.fromkeys(cells["architecture"])))
     by_task = {str(task): part for task, part in cells.groupby("task", sort=False)}
     learned = curves.by_task(frame, cells, store)
-    sections = [section(task, part, learned.get(task), drawn) for task, part in by_task.items()]
+    sections = [
+        section(task, part, frame[frame["task"] == task], learned.get(task), drawn)
+        for task, part in by_task.items()
+    ]
     drawings = [
         {"spec": figure.spec, "datasets": figure.datasets}
         for one in sections

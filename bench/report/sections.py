@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.records.markdown import count, with_interval
 from bench.records.summary import lines_of
-from bench.report import charts, statistics
+from bench.report import charts, gradients, statistics
 from bench.report.curves import Curves
 from bench.report.palette import Look
 from bench.report.points import QUANTITIES, SCORE
@@ -46,9 +46,13 @@ class Leader:
 
 
 def section(
-    task: str, cells: pd.DataFrame, curves: Curves | None, drawn: Sequence[Look]
+    task: str,
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    curves: Curves | None,
+    drawn: Sequence[Look],
 ) -> Section:
-    """The figures of one task, whose cells these are."""
+    """The figures of one task, whose cells and runs these are."""
     metric, higher = (cells[name].dropna() for name in ("metric", "higher_is_better"))
     meaning = ""
     if len(metric):
@@ -66,7 +70,19 @@ def section(
         note = f"every seed at length {curves.length:,}, at the setting that val chose"
         spec = charts.curves_for_page(tuple(drawn))
         figures.append(Figure(title, note, spec, {"points": curves.points}))
-    return Section(task, meaning, figures)
+    return Section(task, meaning, figures + _reach(runs, drawn))
+
+
+def _reach(runs: pd.DataFrame, drawn: Sequence[Look]) -> list[Figure]:
+    """How far back gradients go, at the longest length at which that was measured."""
+    if gradients.COLUMN not in runs:
+        return []
+    measured = runs[runs[gradients.COLUMN].notna()]
+    longest = measured[measured["length"] == measured["length"].max()]
+    return [
+        Figure(f"{title}, length {longest['length'].iloc[0]:,}", gradients.NOTE, spec, datasets)
+        for title, spec, datasets in gradients.for_page(longest, drawn)
+    ]
 
 
 def leaders(cells: pd.DataFrame) -> list[Leader]:
