@@ -28,10 +28,8 @@ def test_an_unknown_instrument_is_named_with_the_nearest():
 def test_a_batch_is_fixed_in_tokens_or_in_sequences():
     with pytest.raises(UserError, match="not both"):
         measure_command.batch_of(64, 8)
-    for batch, sizes in (
-        (["training.tokens_per_batch=64"], [4, 1]),
-        (["training.batch_size=8"], [8, 8]),
-    ):
+    for given, sizes in (((64, None), [4, 1]), ((None, 8), [8, 8])):
+        batch = measure_command.batch_of(*given)
         runs = measure_command.runs_of(["gru"], "parity", [16, 64], ["memory"], batch, [])
         assert [run.training.sequences(run.length) for run in runs] == sizes
 
