@@ -47,11 +47,10 @@ def test_there_is_a_run_for_every_architecture_and_length_and_settings_hold_for_
 
 
 def test_the_study_in_the_folder_grows_and_reads_as_any_other(tmp_path):
-    for lengths in ([16], [16, 64]):
+    for lengths in ([16], [64], [16]):
         runs = measure_command.runs_of(["gru"], "parity", lengths, ["memory"], [], [])
         measure_command._write(tmp_path, measure_command._earlier(tmp_path), runs)
     assert [run.length for run in load(tmp_path).runs] == [16, 64]
-    assert load(tmp_path).runs == tuple(runs)
 
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
