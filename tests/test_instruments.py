@@ -119,6 +119,26 @@ def test_a_throughput_that_fails_leaves_what_the_others_measured():
     assert "train_tokens_per_s" not in row.metrics
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_session_in_which_a_cell_fails_ends_badly_only_if_nothing_else_is_known(
+    monkeypatch, known
+):
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(session, "_cell", full)
+    run = parse_run(a_run("lstm", "memory", "throughput"))
+    found = {"memory": Found(metrics={"peak_bytes": 7}) if known else Found("oom", "full")}
+    (row,) = session.measure([run], "study", {}, {run.id: found})
+    if known:
+        assert (row.status, row.reason, row.log_tail) == ("ok", "", "")
+        assert row.metrics["throughput_missing"] == "oom: MemoryError: no room"
+        assert row.metrics["peak_bytes"] == 7
+    else:
+        assert (row.status, row.reason) == ("oom", "MemoryError: no room")
+        assert row.metrics["memory_missing"] == "oom: full"
+
+
 def test_a_run_that_cannot_be_is_so_whatever_else_is_known():
     run = parse_run(a_run("bilstm_stack", "memory", task="python_bytes"))
     found = {"memory": Found("unsupported", "it reads ahead")}

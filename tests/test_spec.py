@@ -209,6 +209,26 @@ def test_measuring_runs_are_one_per_architecture_task_and_length(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("trained", "measured", "sizes"),
+    [
+        ("batch_size: 16", "training.tokens_per_batch: 128", {16: 8, 64: 2}),
+        ("tokens_per_batch: 4096", "training.batch_size: 3", {16: 3, 64: 3}),
+        ("tokens_per_batch: 4096", "training.learning_rate: 0.1", {16: 256, 64: 64}),
+    ],
+)
+def test_measuring_fixes_the_batch_or_its_tokens_whatever_training_does(
+    tmp_path, trained, measured, sizes
+):
+    text = (
+        f"title: t\nbase: {{training: {{{trained}}}}}\n"
+        "grid: {architecture: [lstm], task: [parity], length: [16, 64]}\n"
+        f"measure: {{instruments: [throughput], {measured}}}\n"
+    )
+    runs = [r for r in load(write_study(tmp_path, text)).runs if r.purpose == "measure"]
+    assert {r.length: r.training.sequences(r.length) for r in runs} == sizes
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("title: t\ngrid: {architecture: []}\n", "grid: architecture is an empty list"),
