@@ -150,5 +150,5 @@ def test_the_process_that_measures_memory_does_not_touch_the_allocator(
     measured: Any = a_run(training={"steps": 0}, measure={"instruments": ["memory"]})
     monkeypatch.setattr(entry, "_begin", lambda _: measured)
     job = entry.Job(runs=(), study="t", folder=tmp_path, provenance={})
-    entry.measure_memory(job, tmp_path / "result")
+    entry.measure_alone(job, "memory", tmp_path / "result")
     assert '"peak_bytes": 7' in (tmp_path / "result").read_text()

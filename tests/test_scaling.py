@@ -8,7 +8,7 @@ import pytest
 
 from bench import cli
 from bench.errors import UserError
-from bench.measure.throughput import interleave, summarise, warm_up
+from bench.measure.throughput import WallClock, interleave, summarise, warm_up
 from bench.records.tidy import tidy
 from bench.report import scaling_tables
 from bench.report.crossover import crossovers, crossovers_of
@@ -232,11 +232,11 @@ def test_the_commands_print_the_same_twice(form, tmp_path, monkeypatch, capsys):
 def test_sleeps_of_known_length_have_their_exponents():
     lengths = (256, 512, 1024, 2048, 4096)
     steps = {
-        (name, t): warm_up(lambda s=s: time.sleep(s), lambda: None)
+        (name, t): warm_up(lambda s=s: time.sleep(s), WallClock())
         for name, (law, _) in LAWS.items()
         for t, s in ((t, law(t) * 0.04 / law(lengths[-1])) for t in lengths)
     }
-    interleave(list(steps.values()), lambda: None, 0.2, 5)
+    interleave(list(steps.values()), WallClock(), 0.2, 5)
     for name, (law, p) in LAWS.items():
         rows = []
         for t in lengths:
