@@ -26,7 +26,7 @@ def test_each_mutant_is_caught_by_the_law_meant_for_it(
 ) -> None:
     finding = LAWS[law](lambda: mutant(13, attention="luong"), torch.float64, torch.device("cpu"))
     assert not finding.holds
-    assert "BROKEN" in lines("mutant", [finding])
+    assert "BROKEN" in lines("mutant", "reference", [finding])
 
 
 @pytest.mark.parametrize("law", DECODING)
