@@ -97,7 +97,7 @@ def test_bfloat16_is_computed_in_float32(name: str) -> None:
     with recorded() as paths:
         found = library.gradients(lambda *x: outputs_of(name, x), inputs)
     assert {x.dtype for x in found} == {torch.bfloat16}
-    assert paths == {name: "native-cpu"}
+    assert set(paths.values()) == {"native-cpu"}
     expected = library.gradients(lambda *x: outputs_of(name, x), [x.double() for x in inputs])
     assert library.relative_error(found, expected) < BFLOAT16
 

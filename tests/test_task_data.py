@@ -246,7 +246,7 @@ def test_training_windows_go_on_for_ever_and_start_anywhere() -> None:
     assert task.size("train") is None
     late = task.examples("train", 0, torch.tensor([10**9, 10**9 + 1]))
     assert not torch.equal(late.inputs[0], late.inputs[1])
-    starts = task._offsets(0, torch.arange(500), 10_000_000).sort().values.tolist()
+    starts = task.drawn_starts(0, torch.arange(500), 10_000_000).sort().values.tolist()
     assert any(start % 64 for start in starts)
     assert max(after - before for before, after in pairwise(starts)) < 500_000
 
