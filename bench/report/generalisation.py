@@ -108,7 +108,7 @@ def summary(frame: Frame, *, share: float = SHARE, threshold: float | None = Non
 
 def _typed(found: Frame) -> Frame:
     """The same with columns of the types that their names say, whatever is missing."""
-    types = {name: "float64" for name in FLOATS} | {
+    types = dict.fromkeys(FLOATS, "float64") | {
         "effective_length": "Int64",
         "effective_is_a_bound": "boolean",
     }
