@@ -21,9 +21,9 @@ ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class Leaking(Body):
-    """h_t = a h_(t-1) + x_t. State: h (B, D)."""
+    """h_t = a h_(t-1) + x_t; a rate of None stands for a = sigmoid(x_t). State: h (B, D)."""
 
-    rate = 1.0
+    rate: float | None = 1.0
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -34,7 +34,8 @@ class Leaking(Body):
         h = torch.zeros_like(x[:, 0]) if state is None else state
         y, new = [], h
         for t, x_t in enumerate(x.unbind(1)):
-            new = self.rate * h + self.scale * x_t
+            rate = x_t.detach().sigmoid() if self.rate is None else self.rate
+            new = rate * h + self.scale * x_t
             h = new if lengths is None else torch.where((t < lengths)[:, None], new, h)
             y.append(new)
         return torch.stack(y, 1), h
@@ -56,7 +57,7 @@ class Turning(Body):
 
 @pytest.fixture
 def leaking(monkeypatch):
-    def register(rate: float) -> None:
+    def register(rate: float | None) -> None:
         monkeypatch.setattr(Leaking, "rate", rate)
         monkeypatch.setitem(ARCHITECTURES, "leaking", Leaking)
 
@@ -126,6 +127,19 @@ def test_the_gradient_at_the_state_is_that_of_the_chain_of_steps(leaking):
     torch.testing.assert_close(probe.state_norms(4), expected)
     norms, distances = probe.input_norms()
     torch.testing.assert_close(norms[distances == 4], expected)
+
+
+def test_the_sequence_is_split_after_the_token_that_is_meant(leaking):
+    """s(k) has the factors of the last k tokens, each of its own size."""
+    leaking(None)
+    probe = gradient_reach.Probe(prepare(a_run(task="listops", length=40)))
+    reading = probe.reading()
+    rows = (reading.ends >= 3).nonzero().flatten().tolist()
+    expected = [
+        (reading.x[row, end - 2 : end + 1].sigmoid().prod(dim=0) * reading.cotangent()[row]).norm()
+        for row, end in ((row, int(reading.ends[row])) for row in rows)
+    ]
+    torch.testing.assert_close(probe.state_norms(3), torch.stack(expected))
 
 
 def test_small_weights_vanish_and_the_identity_does_not():
