@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UserError
-from bench.records import difference, table
+from bench.records import difference, noise, table
 from bench.records.expected import complete
 from bench.records.store import Store
 from bench.records.summary import summarise
@@ -23,10 +23,10 @@ from tests import synthetic
     [((), 1.1), ((1.0, 1.0), 1.1), ((1.03, None), 1.1), ((1.01, 1.05), 1.15), ((2.0,), 4.0)],
 )
 def test_a_difference_is_a_tenth_or_three_times_the_gap_of_a_cell_to_itself(floors, least):
-    assert difference.least_ratio(floors) == pytest.approx(least)
+    assert noise.least_ratio(floors) == pytest.approx(least)
     for factor, found in ((0.999, False), (1.001, True)):
-        assert difference.differ(100.0, 100.0 * least * factor, floors) is found
-        assert difference.differ(100.0 * least * factor, 100.0, floors) is found
+        assert noise.differ(100.0, 100.0 * least * factor, floors) is found
+        assert noise.differ(100.0 * least * factor, 100.0, floors) is found
 
 
 def cells(**of: tuple[float, str, float]) -> pd.DataFrame:

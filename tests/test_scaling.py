@@ -9,12 +9,12 @@ import pytest
 from bench import cli
 from bench.errors import UserError
 from bench.measure.throughput import WallClock, interleave, summarise, warm_up
+from bench.records.noise import least_ratio
 from bench.records.tidy import tidy
 from bench.report import scaling_tables
 from bench.report.crossover import crossovers, crossovers_of
 from bench.report.scaling import exponents
 from bench.report.series import QUANTITIES, all_series
-from bench.report.statistics import smallest_difference
 from tests import synthetic
 
 TRAIN, INFER, MEMORY = (QUANTITIES[name] for name in ("train", "infer", "memory"))
@@ -169,7 +169,7 @@ def test_without_a_crossing_the_faster_one_is_named():
 
 @pytest.mark.parametrize("noise_floor", [1.0, 1.2])
 def test_nothing_below_the_noise_floor_is_a_difference(noise_floor):
-    ratio = 0.97 * smallest_difference(noise_floor)
+    ratio = 0.97 * least_ratio([noise_floor])
     near = pair(lambda t: ratio * t, lambda t: t, noise=0.0, metrics={"noise_floor": noise_floor})
     (found,) = crossovers(near, TRAIN)
     assert found.verdict == "no difference up to 8,192"
@@ -177,11 +177,6 @@ def test_nothing_below_the_noise_floor_is_a_difference(noise_floor):
     assert crossovers(back_and_forth, TRAIN)[0].crossings == ()
     wide = pair(lambda t: 1.5 * t, lambda t: t, error=0.3)
     assert crossovers(wide, TRAIN)[0].verdict == "no difference up to 8,192"
-
-
-@pytest.mark.parametrize(("floor", "ratio"), [(1.0, 1.1), (1.02, 1.1), (1.05, 1.15), (1.2, 1.6)])
-def test_the_smallest_difference_is_a_tenth_or_three_noise_gaps(floor, ratio):
-    assert smallest_difference(floor) == pytest.approx(ratio)
 
 
 def test_several_crossings_are_all_listed():

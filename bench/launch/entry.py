@@ -11,17 +11,16 @@ import faulthandler
 import fcntl
 import importlib
 import json
-import multiprocessing
 import os
 import resource
 import signal
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.measure.instruments import INSTRUMENTS, Found
+from bench.process import data_bytes, die_with_parent
 from bench.records.store import Store
 from bench.spec import Run
 
@@ -103,7 +102,7 @@ def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
 def _begin(job: Job) -> Run:
     """Set the process up for its first run: log, lock, limits, threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
-    _die_with_launcher()
+    die_with_parent()
     run = Run.model_validate_json(job.runs[0])
     log = log_file(job.folder, run.id)
     # The log stays open until the process ends, and the lock with it.
@@ -120,7 +119,7 @@ def _begin(job: Job) -> Run:
     if job.rank == 0 and run.id in Store(job.folder).ids():
         os._exit(0)  # another launcher's worker did it since ours looked
     if job.memory_bytes is not None:
-        limit = _data_bytes() + job.memory_bytes
+        limit = data_bytes() + job.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if job.world_size > 1:
         os.environ |= {
@@ -134,24 +133,3 @@ def _begin(job: Job) -> Run:
 
     torch.set_num_threads(run.resources.threads)
     return run
-
-
-def _die_with_launcher() -> None:
-    """End this process as soon as its launcher has ended, however that died."""
-    launcher = multiprocessing.parent_process()
-    assert launcher is not None
-
-    def watch() -> None:
-        launcher.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process so far; 0 where Linux does not tell."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0

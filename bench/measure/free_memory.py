@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+from bench.process import data_bytes
+
 SHARE = 0.9
 """The part of what is free that a measurement may take."""
 UNLIMITED = 1 << 60  # cgroups write a larger number, or `max`, where there is no limit
@@ -19,11 +21,6 @@ def free_bytes() -> int | None:
     found = [_system(), _control_groups(), _process()]
     known = [value for value in found if value is not None]
     return max(0, min(known)) if known else None
-
-
-def data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process so far; 0 where Linux does not tell."""
-    return _kilobytes(Path("/proc/self/status"), "VmData:") or 0
 
 
 def _system() -> int | None:

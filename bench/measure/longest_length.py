@@ -19,7 +19,6 @@ import os
 import resource
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -31,10 +30,11 @@ import torch
 
 from bench.catalogue import make_task
 from bench.errors import UserError
-from bench.measure.free_memory import data_bytes, free_bytes
+from bench.measure.free_memory import free_bytes
 from bench.measure.memory import STARVED
 from bench.measure.metrics import Metrics
 from bench.measure.step import InferenceStep, TrainingStep
+from bench.process import data_bytes, die_with_parent
 from bench.spec import Run
 from bench.training import products
 from bench.training.execute import device_of, diagnose, prepare
@@ -193,7 +193,7 @@ def _start_server() -> None:
     """Wait until the server has imported everything: no length has to pay for it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=_die_with_parent)
+    process = context.Process(target=die_with_parent)
     process.start()
     process.join()
 
@@ -241,7 +241,7 @@ def _death(code: int | None, said: str) -> Attempt:
 
 def _try(text: str, purpose: Purpose, limit: int | None, folder: Path) -> None:
     """Try a run's length in this process, and leave what became of it in the folder."""
-    _die_with_parent()
+    die_with_parent()
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -295,15 +295,3 @@ def _limit(device: torch.device, limit: int) -> None:
     for other in (soft, hard):
         wanted = wanted if other == resource.RLIM_INFINITY else min(wanted, other)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
-
-
-def _die_with_parent() -> None:
-    """End this process as soon as the one that asked for it has ended, however that died."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure.throughput import synchroniser
+from bench.process import die_with_parent
 from bench.spec import Run
 from bench.training import products
 from bench.training.data import TrainOrder
@@ -151,7 +151,7 @@ class Group:
 
 def work(run_json: str, rank: int, n_ranks: int, meeting: str, pipe: Connection) -> None:
     """What a rank does, from its start to its end."""
-    _die_with_parent()
+    die_with_parent()
     try:
         worker = Worker(Run.model_validate_json(run_json), rank, n_ranks, meeting)
         pipe.send(worker.tokens)
@@ -253,15 +253,3 @@ class Loss(nn.Module):
         total, count = self.task.loss(self.model.answer(Batch(inputs, targets, lengths)), targets)
         loss: Tensor = total / count
         return loss
-
-
-def _die_with_parent() -> None:
-    """End this process as soon as the one that started it has ended, however that died."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

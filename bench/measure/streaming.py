@@ -31,13 +31,13 @@ from bench.measure.resampling import Floats, interval, resampled_medians
 from bench.measure.stream_reading import Source, max_length, read
 from bench.measure.stream_timing import AHEAD, Lane, drift, stepper_for, time_steps
 from bench.measure.throughput import synchroniser
+from bench.records.noise import least_ratio
 from bench.spec import Run
 from bench.training import products
 from bench.training.execute import device_of, diagnose, prepare
 from bench.training.precision import lowering, whole_dtype
 
 BATCHES = (1, 64)
-MIN_NOISE = 1.1  # no smaller ratio is called a difference
 STATE_GROWTH = 1.01  # from one position to the next; states have no noise, but may have counters
 DRIFT_WINDOW = 64
 DRIFT_TOKENS = 100_000  # more are too many for one parallel pass
@@ -190,7 +190,7 @@ def _latency(name: str, timed: Mapping[int, Floats], again: Floats) -> Metrics:
     positions, blocks = list(timed), list(timed.values())
     medians = [float(np.median(each)) for each in blocks]
     pair = medians[0], float(np.median(again))
-    noise = max(MIN_NOISE, 1 + 3 * (max(pair) / min(pair) - 1))
+    noise = least_ratio([max(pair) / min(pair)])
     # Positions are resampled apart from each other.
     resampled = np.stack([resampled_medians(each, seed) for seed, each in enumerate(blocks)])
     slope = slopes(positions, np.array(medians)[:, None])[0]

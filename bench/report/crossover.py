@@ -1,7 +1,7 @@
 """The length at which the cheaper of two architectures changes, with its interval.
 
 Between measured lengths the ratio of the two costs is a straight line in log-log. Where it is
-smaller than the noise floor allows (`smallest_difference`) or than its own interval, neither is
+smaller than the noise floor allows (`records.noise`) or than its own interval, neither is
 called cheaper. A crossing lies between two lengths at which first the one and then the other is
 clearly cheaper; several are all listed, and no length beyond the measured ones is claimed.
 
@@ -20,8 +20,9 @@ import pandas as pd
 
 from bench.errors import unknown
 from bench.records.markdown import count
+from bench.records.noise import least_ratio
 from bench.report.series import ALIKE, QUANTITIES, Z95, Floats, Quantity, Series, all_series
-from bench.report.statistics import kernel_class, smallest_difference
+from bench.report.statistics import kernel_class
 
 N_RESAMPLES = 1000
 
@@ -135,8 +136,7 @@ def compare(first: Series, second: Series) -> Comparison:
         )
     gap = np.log(first.costs[ours] / second.costs[theirs])  # (n,) negative: first is cheaper
     errors = np.hypot(first.errors[ours], second.errors[theirs])
-    floors = [one.noise_floor for one in (first, second) if one.noise_floor is not None]
-    smallest = smallest_difference(max(floors, default=1.0))
+    smallest = least_ratio((first.noise_floor, second.noise_floor))
     clear = np.abs(gap) >= np.maximum(math.log(smallest), Z95 * errors)
     signs = np.where(clear, np.sign(gap), 0.0)
     names = {-1.0: first.architecture, 0.0: "", 1.0: second.architecture}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bench.records.difference import differ
+from bench.records.noise import differ
 from bench.records.summary import lines_of
 
 Frame = pd.DataFrame
@@ -95,19 +95,6 @@ def _why_refused(cell: dict[str, Any]) -> str:
     if pd.isna(cell["rank"]):
         return f"{where}: one seed has no interval, so no rank"
     return ""
-
-
-MIN_RATIO = 1.1
-NOISE_GAPS = 3.0
-"""How many times the gap of a cell timed against itself two cells have to lie apart."""
-
-
-def smallest_difference(noise_floor: float) -> float:
-    """The ratio of two costs below which nothing is called a difference.
-
-    `noise_floor` is the ratio of a cell's two medians, timed as if it were two cells.
-    """
-    return max(MIN_RATIO, 1 + NOISE_GAPS * (noise_floor - 1))
 
 
 KernelClass = Literal["reference", "library", "unknown"]

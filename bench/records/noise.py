@@ -1,0 +1,28 @@
+"""When two speeds differ, by the noise of the machine that they were measured on.
+
+A ratio of two speeds is a difference if it is at least LEAST_RATIO, and its excess over 1 at least
+GAPS times that of the noise floor: the ratio of one cell to itself, timed as if it were two. All
+below prints as no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.records.markdown import finite
+
+LEAST_RATIO = 1.1
+"""No smaller ratio is a difference, however quiet the machine was while it was measured."""
+GAPS = 3.0
+"""How many times the gap between a cell and itself a gap between cells has to be."""
+
+
+def least_ratio(noise_floors: Iterable[object]) -> float:
+    """The smallest ratio that is a difference, by the worst of the noise floors; unknown is 1."""
+    worst = max((floor for one in noise_floors if (floor := finite(one)) is not None), default=1.0)
+    return max(LEAST_RATIO, 1.0 + GAPS * (worst - 1.0))
+
+
+def differ(first: float, second: float, noise_floors: Iterable[object]) -> bool:
+    """Whether two speeds, or two times, are different."""
+    return max(first, second) / min(first, second) >= least_ratio(noise_floors)
