@@ -94,6 +94,7 @@ class Kernel:
 
     def _load(self) -> None:
         self._code = ctypes.CDLL(str(self._built()))
+        self._functions = {}  # none of a library that was loaded before
 
     def _built(self) -> Path:
         return build(self.name)
