@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor
 
 from bench.spec import ResourceSpec, Run
@@ -182,8 +182,9 @@ def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:
         devices=resources.devices,
         num_nodes=resources.nodes,
         strategy="ddp" if strategy == "auto" and ranks > 1 else strategy,
-        # The launcher starts the ranks and tells them their places by RANK and WORLD_SIZE.
-        plugins=[TorchElasticEnvironment()] if ranks > 1 else None,
+        # The launcher starts the ranks and tells them their places by RANK and WORLD_SIZE. Left to
+        # itself Lightning would look for Slurm, whose requeuing and signals are the launcher's too.
+        plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         max_epochs=1,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # it repeats samples; the orders in data.py do not
@@ -205,6 +206,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+            # A machine that has Slurm: it asks for Lightning's own way of starting there.
+            warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
             yield
     finally:
         logger.setLevel(level)
