@@ -14,6 +14,7 @@ import typer
 from bench.certify_command import certify
 from bench.data_commands import app as data_app
 from bench.errors import UserError
+from bench.instrument_commands import app as instrument_app
 from bench.measure_command import measure
 from bench.scaling_commands import app as scaling_app
 
@@ -33,6 +34,7 @@ app.add_typer(data_app, name="data")
 app.command()(certify)
 app.command()(measure)
 app.add_typer(scaling_app)
+app.add_typer(instrument_app)
 
 READER_GONE = 141
 """The exit code when nobody reads the output any more: 128 and the number of SIGPIPE."""

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from bench.records.tidy import tidy
@@ -83,3 +84,10 @@ def test_both_panels_have_one_scale_and_the_study_s_colours():
     assert lines[0]["y"]["scale"]["domain"] == lines[1]["y"]["scale"]["domain"] == [1e-3, 100.0]
     assert lines[0]["color"]["scale"]["domain"] == ["z", "a", "b"]
     assert lines[0]["color"]["scale"]["range"] == [look.colour for look in drawn]
+
+
+def test_every_task_has_a_picture_of_its_own_name():
+    frame = a_frame(("lstm", curves([1.0, 0.5, 0.25, 0.1])))
+    both = pd.concat([frame.assign(task="a/b"), frame.assign(task="a b"), frame.assign(task="c")])
+    names = [name for name, _ in gradients.images(both, looks(["lstm"]))]
+    assert names == ["gradient_reach_a_b", "gradient_reach_a_b_2", "gradient_reach_c"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bench.records.expected import complete
 from bench.records.markdown import number
 from bench.records.store import Store
 from bench.records.summary import summarise
-from bench.report import panels
+from bench.report import gradients, panels
 from bench.report.palette import Look, looks
 from bench.report.panels import DRAWN, HEIGHT_PX, Chart, Shape
 from bench.report.points import (
@@ -78,18 +78,13 @@ def curves_for_page(drawn: tuple[Look, ...]) -> Spec:
 
 
 def write_images(study: Study, store: Store, folder: Path) -> list[Path]:
-    """The main charts as SVG and PNG, on white: score, training speed and memory, by task."""
+    """The main charts as SVG and PNG, on white: score, training speed, memory, gradient reach."""
     import vl_convert
 
-    cells = summarise(complete(study, store))
-    drawn = looks(list(dict.fromkeys(cells["architecture"])))
+    runs = complete(study, store)
     written = []
-    for quantity in (SCORE, TRAIN_SPEED, MEMORY):
-        spec = _by_task(cells, quantity, drawn)
-        if spec is None:
-            continue
+    for name, spec in _images(runs, summarise(runs)):
         svg = vl_convert.vegalite_to_svg(json.dumps(spec))
-        name = quantity.title.lower().replace(" ", "_")
         for path, content in (
             (folder / f"{name}.svg", svg.encode()),
             (folder / f"{name}.png", vl_convert.svg_to_png(svg, scale=IMAGE_SCALE)),
@@ -97,6 +92,16 @@ def write_images(study: Study, store: Store, folder: Path) -> list[Path]:
             files.write_atomically(path, content)
             written.append(path)
     return written
+
+
+def _images(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[tuple[str, Spec]]:
+    """File names and specifications; gradient reach is a picture for each task."""
+    drawn = looks(list(dict.fromkeys(cells["architecture"])))
+    for quantity in (SCORE, TRAIN_SPEED, MEMORY):
+        if spec := _by_task(cells, quantity, drawn):
+            yield quantity.title.lower().replace(" ", "_"), spec
+    for title, spec in gradients.images(runs, drawn):
+        yield title, spec
 
 
 def _by_task(cells: pd.DataFrame, quantity: Quantity, drawn: Sequence[Look]) -> Spec | None:

@@ -7,9 +7,10 @@ k distance in tokens.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import altair as alt
@@ -29,6 +30,7 @@ MAX_DECADES = 12
 """Lines end where they leave this many decades on either side of 1: rounding noise, or overflow."""
 EFFECTIVE_SHARE = 0.01
 IMAGE_WIDTH_PX = 300
+DOT_PX2 = 28
 INK = "#333333"
 
 
@@ -74,6 +76,33 @@ def picture(
     return {**styled.to_dict(), "datasets": {"reach": data}}
 
 
+def longest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs that measured it, at the longest length at which any did."""
+    if COLUMN not in frame:
+        return frame.iloc[:0]
+    measured = frame[frame[COLUMN].notna()]
+    return measured[measured["length"] == measured["length"].max()]
+
+
+def images(frame: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A file name and a picture for each task, at its longest length."""
+    used: set[str] = set()
+    for task, runs in frame.groupby("task", sort=False):
+        found = longest(runs)
+        if not len(found):
+            continue
+        title = f"{task}, length {found['length'].iloc[0]:,}: reach of the gradient"
+        if spec := picture(found, drawn, title=title):
+            safe = "".join(sign if sign.isascii() and sign.isalnum() else "_" for sign in str(task))
+            name = next(
+                name
+                for n in itertools.count(1)
+                if (name := f"gradient_reach_{safe[:60]}{'' if n == 1 else f'_{n}'}") not in used
+            )
+            used.add(name)
+            yield name, spec
+
+
 def for_page(
     frame: pd.DataFrame, drawn: Sequence[Look], source: Source = "input"
 ) -> list[tuple[str, dict[str, Any], dict[str, list[Point]]]]:
@@ -105,17 +134,19 @@ def panel(stage: str, drawn: Sequence[Look], scale: Any) -> Chart:
     chart = alt.Chart(alt.NamedData(name="reach"))
     chart = chart.transform_filter(f"indexof({panels.SHOWN}, datum.architecture) >= 0")
     chart = chart.transform_filter(f"datum.stage === '{stage}'")
-    line = chart.mark_line(strokeWidth=2, interpolate="linear").encode(
+    base = chart.encode(
         x=x,
         y=y,
         color=alt.Color("architecture:N", scale=alt.Scale(domain=names, range=colours)),
         detail="id:N",
         tooltip=["architecture:N", "seed:O", "k:Q", alt.Tooltip("value:Q", format=".3g")],
     )
+    line = base.mark_line(strokeWidth=2, interpolate="linear")
+    dots = base.mark_point(filled=True, size=DOT_PX2, opacity=1).encode(shape=panels.shapes(drawn))
     level = alt.Chart(alt.NamedData(name="reach")).transform_aggregate(n="count()")
     level = level.transform_calculate(share=str(EFFECTIVE_SHARE))
     rule = level.mark_rule(strokeDash=[2, 3], color=GREY)
-    return alt.layer(rule.encode(y=alt.Y("share:Q", scale=scale, axis=axis)), line)
+    return alt.layer(rule.encode(y=alt.Y("share:Q", scale=scale, axis=axis)), line, dots)
 
 
 def _relative(

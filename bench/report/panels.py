@@ -78,7 +78,7 @@ def against_length(shape: Shape) -> Chart:
         layers.append(band.encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"))
     layers.append(base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash()))
     dots = base.mark_point(filled=True, size=55, opacity=1)
-    layers.append(dots.encode(y=y, shape=_shape(shape.drawn), tooltip=tooltip))
+    layers.append(dots.encode(y=y, shape=shapes(shape.drawn), tooltip=tooltip))
     if not shape.n_stacked_failures:
         return alt.layer(*layers)
     marks = _chart(f"{shape.prefix}failures").mark_text(text="×", fontSize=17, fontWeight="bold")
@@ -160,7 +160,8 @@ def _colour(drawn: Sequence[Look]) -> alt.Color:
     return alt.Color("architecture:N", scale=alt.Scale(domain=names, range=colours))
 
 
-def _shape(drawn: Sequence[Look]) -> alt.Shape:
+def shapes(drawn: Sequence[Look]) -> alt.Shape:
+    """The shape of each architecture's marks."""
     names, shapes = [look.architecture for look in drawn], [look.shape for look in drawn]
     return alt.Shape("architecture:N", scale=alt.Scale(domain=names, range=shapes))
 

@@ -75,10 +75,7 @@ def section(
 
 def _reach(runs: pd.DataFrame, drawn: Sequence[Look]) -> list[Figure]:
     """How far back gradients go, at the longest length at which that was measured."""
-    if gradients.COLUMN not in runs:
-        return []
-    measured = runs[runs[gradients.COLUMN].notna()]
-    longest = measured[measured["length"] == measured["length"].max()]
+    longest = gradients.longest(runs)
     return [
         Figure(f"{title}, length {longest['length'].iloc[0]:,}", gradients.NOTE, spec, datasets)
         for title, spec, datasets in gradients.for_page(longest, drawn)
