@@ -1,5 +1,6 @@
 """Signals to workers and launchers: runs leave a checkpoint, and the same command goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,6 @@ from bench.training.module import TrainingModule
 from tests.small_run import row_of
 from tests.test_launch import (
     PATIENCE_S,
-    STUDY,
     Silent,
     a_run,
     a_study,
@@ -30,8 +30,22 @@ from tests.test_launch import (
     wait_for,
 )
 
-LONG = {"steps": 3000, "val_every": 1000}
-EVERY_S = 0.05
+EVERY_S = 0.2
+SHORT_LOOKS = {"name": "parity", "n_val": 32, "n_test": 32}
+LONG = {
+    "task": SHORT_LOOKS,
+    "training": {"steps": 1500, "val_every": 500},
+    "resources": {"checkpoint_s": EVERY_S},
+}
+
+
+def long_study(seeds: str) -> str:
+    """A study of cells that are long enough to be stopped in the middle."""
+    return f"""
+title: t
+base: {{architecture: gru, width: 16, length: 12, {json.dumps(LONG)[1:-1]}}}
+grid: {{seed: {seeds}}}
+"""
 
 
 def ckpts(folder: Path) -> list[Path]:
@@ -60,7 +74,7 @@ def signalled(folder: Path, number: int, rank: int = 0, run=None) -> tuple[Pool,
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_worker_that_is_asked_to_leave_leaves_a_checkpoint_and_no_row(tmp_path, number):
-    run = a_run(training=LONG, resources={"checkpoint_s": EVERY_S})
+    run = a_run(**LONG)
     pool, watcher = signalled(tmp_path / "stopped", number, run=run)
     assert watcher.ended == {run.id: "stopped"}
     assert pool.stopped == [run]
@@ -75,10 +89,10 @@ def test_a_worker_that_is_asked_to_leave_leaves_a_checkpoint_and_no_row(tmp_path
     assert scores(store) == scores(other)
 
 
+@pytest.mark.slow
 def test_a_run_whose_machine_dies_goes_on(tmp_path):
     """Worker and launcher killed at once, as by a node that loses power."""
-    text = STUDY.replace("steps: 6", "steps: 3000, val_every: 1000").replace("[gru, rnn]", "[gru]")
-    text = text.replace("seed: [0, 1, 2]", f"seed: [0]\n  resources.checkpoint_s: [{EVERY_S}]")
+    text = long_study("[0]")
     _, store = a_study(tmp_path / "killed", text)
     process = start(store.folder)
     wait_for(lambda: ckpts(store.folder), "a checkpoint")
@@ -95,11 +109,14 @@ def test_a_run_whose_machine_dies_goes_on(tmp_path):
     assert [row.provenance["continued"] for row in store.rows()] == [1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("to_all", [True, False], ids=["to all", "to the launcher"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGTERM, True), (signal.SIGUSR1, False)],
+    ids=["SIGTERM to all", "SIGUSR1 to the launcher"],
+)
 def test_a_sweep_that_is_stopped_goes_on_with_the_same_command(tmp_path, number, to_all):
-    text = STUDY.replace("steps: 6", "steps: 3000, val_every: 1000").replace("[gru, rnn]", "[gru]")
-    text = text.replace("seed: [0, 1, 2]", f"seed: [0, 1]\n  resources.checkpoint_s: [{EVERY_S}]")
+    text = long_study("[0, 1]")
     study, store = a_study(tmp_path / "stopped", text)
     process = start(store.folder, "--workers", "2")
     wait_for(lambda: len({path.parent for path in ckpts(store.folder)}) == 2, "checkpoints")
@@ -210,7 +227,7 @@ def test_a_signal_to_one_rank_stops_both_and_the_row_is_the_same(tmp_path, rank)
         training={"batch_size": 3, "steps": 400, "val_every": 150},
         resources=TWO,
     )
-    pool, watcher = signalled(tmp_path / "stopped", signal.SIGUSR1, rank, run)
+    _, watcher = signalled(tmp_path / "stopped", signal.SIGUSR1, rank, run)
     assert watcher.ended == {run.id: "stopped"}
     assert processes_in(tmp_path) == []
     store, other = Store(tmp_path / "stopped"), Store(tmp_path / "undisturbed")

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -10,12 +12,15 @@ from bench.errors import UserError
 from bench.launch import autopsy, sweep
 from bench.records import files
 from bench.records.store import Store
+from bench.training import watchdog
 from tests.packages import install
+from tests.small_run import row_of
 from tests.test_launch import Silent, a_run, processes_in, run_cells
 
 STUCK = '''
-"""Bodies that stop in the middle."""
+"""Bodies that stop in the middle, or at the end."""
 
+import errno
 import os
 import time
 
@@ -38,6 +43,17 @@ class Stuck(Gru):
         time.sleep(600)
 
 
+class FullDisk(Gru):
+    """Leaves no place for its row."""
+
+    def forward(self, x, state=None, *, lengths=None):
+        os.fsync = self.refuse
+        return super().forward(x, state, lengths=lengths)
+
+    def refuse(self, descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class StuckRank(Stuck):
     """Does so on the second rank alone."""
 
@@ -53,8 +69,9 @@ def stuck(tmp_path, monkeypatch):
 
     site = tmp_path / "site"
     site.mkdir()
-    names = {"stuck": "stuck:Stuck", "stuck_rank": "stuck:StuckRank"}
-    install(site, "stuck", {"stuck.py": STUCK}, {"seqbench.architectures": names})
+    names = {"stuck": "Stuck", "stuck_rank": "StuckRank", "full_disk": "FullDisk"}
+    points = {name: f"stuck:{made}" for name, made in names.items()}
+    install(site, "stuck", {"stuck.py": STUCK}, {"seqbench.architectures": points})
     monkeypatch.syspath_prepend(str(site))
     plugins.outside.cache_clear()
     yield
@@ -73,12 +90,25 @@ def test_a_run_that_hangs_ends_with_its_stacks_in_its_row(tmp_path, stuck):
     assert processes_in(tmp_path / "study") == []
 
 
-def test_a_run_that_is_only_long_does_not_hang(tmp_path):
-    """Many steps and looks, each shorter than the limit, all of them together longer."""
-    run = a_run(training={"steps": 2500, "val_every": 500}, resources={"hang_s": 1.0})
-    row = run_cells(Store(tmp_path), [run])[run.id]
-    assert row.status == "ok", row.reason
-    assert row.provenance["seconds"] > 1.0
+@pytest.mark.parametrize("beats", [True, False])
+def test_what_is_only_long_does_not_hang(beats):
+    """A second and a half without a sign of life is too long, three seconds with signs are not."""
+    code = (
+        "import time\nfrom bench.training import watchdog\nwatchdog.arm(1.5)\n"
+        f"for _ in range(60):\n    time.sleep(0.05)\n    {beats} and watchdog.beat()\n"
+        "watchdog.disarm()\nprint('done')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == ((0, "done\n") if beats else (1, ""))
+    assert bool(autopsy.HANGING.search(done.stderr)) == (not beats)
+
+
+def test_every_step_and_every_batch_that_is_read_is_a_sign_of_life(monkeypatch):
+    beats = []
+    monkeypatch.setattr(watchdog, "beat", lambda: beats.append(1))
+    task = {"name": "parity", "n_val": 80, "n_test": 160}
+    assert row_of(a_run(task=task, training={"val_every": 6})).status == "ok"
+    assert len(beats) >= 6 + 80 / 8 + 160 / 8
 
 
 @pytest.mark.slow
@@ -94,19 +124,22 @@ def test_the_row_says_what_the_rank_that_hangs_was_at(tmp_path, stuck):
 
 def test_a_worker_that_the_kernel_killed_for_memory_is_oom(tmp_path, monkeypatch):
     """One kill is counted, two workers were killed: the other one was killed by somebody."""
-    kills = iter([7, *[8] * 99])
-    monkeypatch.setattr("bench.launch.pool.oom_kills", lambda: next(kills))
+    counted = [7]
+    monkeypatch.setattr("bench.launch.pool.oom_kills", lambda: counted[0])
     watcher = Silent()
 
     def kill() -> None:
-        for pid in processes_in(tmp_path):
-            os.kill(pid, signal.SIGKILL)
+        if len(pids := processes_in(tmp_path)) == 2:
+            watcher.on_tick = lambda: None
+            counted[0] += 1
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
 
     watcher.on_tick = kill
     runs = [a_run(training={"steps": 10**6}, seed=seed) for seed in (0, 1)]
-    rows = run_cells(Store(tmp_path), runs, workers=1, watcher=watcher)
-    assert [rows[run.id].status for run in runs] == ["oom", "failed"]
-    assert "control group" in rows[runs[0].id].reason
+    rows = run_cells(Store(tmp_path), runs, watcher=watcher)
+    assert sorted(rows[run.id].status for run in runs) == ["failed", "oom"]
+    assert any("control group" in rows[run.id].reason for run in runs)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +161,14 @@ def test_no_control_group_counts_nothing(monkeypatch):
     assert autopsy.oom_kills() == 0
 
 
-def test_a_row_that_cannot_be_written_is_named_and_the_others_are_there(tmp_path, monkeypatch):
-    full, fine = a_run(), a_run(seed=1)
-    sweep.make_writable(tmp_path)
-    (tmp_path / "rows" / f"{full.id}.json").mkdir()  # so that no file can take its place
-    (tmp_path / "rows" / f"{full.id}.json" / "x").touch()
-    monkeypatch.setattr(Store, "has", lambda self, row_id: False)
+def test_a_row_that_cannot_be_written_is_named_and_the_others_are_there(tmp_path, stuck):
+    full, fine, store = a_run(architecture="full_disk"), a_run(), Store(tmp_path / "study")
     watcher = Silent()
-    with pytest.raises(UserError, match=rf"cannot write .*{full.id}.*1 cell without a row"):
-        run_cells(Store(tmp_path), [full, fine], watcher=watcher)
-    assert watcher.ended[fine.id] == "ok"
-    assert watcher.ended[full.id] == "unwritten"
+    message = rf"cannot write .*{full.id}.*No space left on device; 1 cell without a row"
+    with pytest.raises(UserError, match=message):
+        run_cells(store, [full, fine], watcher=watcher)
+    assert watcher.ended == {full.id: "unwritten", fine.id: "ok"}
+    assert store.ids() == {fine.id}
 
 
 def test_a_launcher_that_cannot_write_a_row_goes_on(tmp_path, monkeypatch):

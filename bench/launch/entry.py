@@ -137,7 +137,7 @@ def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
 
 
 def _with_other_ranks(row: Row, job: Job) -> Row:
-    """Of a run that failed, what the other ranks said too: all that this one saw may be their end."""
+    """Of a run that failed, what other ranks said too: this one may have seen their end alone."""
     if row.status != "failed":
         return row
     time.sleep(RANKS_S)

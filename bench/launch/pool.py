@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -79,7 +79,8 @@ class Worker:
         """Send a signal to every rank that has not ended."""
         for process in self.processes:
             if process.exitcode is None and process.pid is not None:
-                os.kill(process.pid, number)
+                with suppress(ProcessLookupError):  # it ends this moment
+                    os.kill(process.pid, number)
 
     def failed_code(self) -> int | None:
         """The exit code of a rank that did not end well; None as long as there is none."""
@@ -144,9 +145,7 @@ class Pool:
         """
 
         def receive(number: int) -> None:
-            if self.stopping is not None:
-                return
-            self.stopping = number
+            self.stopping = self.stopping or number
             if not self.alive:  # perhaps it waits for a lock
                 raise Stopped(number)
 
@@ -191,6 +190,7 @@ class Pool:
                     self.alive.append(self._start(run, target, job, arguments(run)))
                     self.watcher.started(run)
                 self._poll(bury)
+            self._leave_if_stopping(bury)
 
     def session(
         self, runs: list[Run], target: Callable[..., None], arguments: tuple[Any, ...]
@@ -232,6 +232,8 @@ class Pool:
     def _start(
         self, run: Run, target: Callable[..., None], job: Job, arguments: tuple[Any, ...]
     ) -> Worker:
+        if not self.alive:
+            self.oom_kills = oom_kills()
         processes = []
         for place in self.places(run):
             placed = replace(job, place=place)
@@ -261,9 +263,7 @@ class Pool:
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
 
-    def _bury(
-        self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]
-    ) -> None:
+    def _bury(self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]) -> None:
         """Report what the worker left; `bury` it if it ended badly and left no row."""
         if code == BUSY:
             self.watcher.finished(run, "elsewhere", "another process is at this run")
@@ -273,7 +273,8 @@ class Pool:
             self.stopped.append(run)
             self.watcher.finished(run, "stopped", "asked to leave; goes on later")
         elif code == UNWRITTEN:
-            self._note_unwritten(run, self.log_tail(run).rpartition("\n")[2])
+            said = self.log_tail(run).rpartition("\n")[2]
+            self._note_unwritten(run, said or "the row could not be written, nor the log")
         else:
             bury(run, *self._cause(run, code))
 

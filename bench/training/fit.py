@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor

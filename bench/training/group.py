@@ -24,7 +24,7 @@ def on_cuda(resources: ResourceSpec) -> bool:
 
 @contextmanager
 def process_group(resources: ResourceSpec) -> Iterator[None]:
-    """Meet the other ranks where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say; part at the end.
+    """Meet the other ranks where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say, then part.
 
     Lightning takes a group that is there already, and would never destroy its own.
     """

@@ -31,9 +31,7 @@ class DivergedError(RuntimeError):
 class TrainingModule(lightning.LightningModule):
     """Trains and scores a model on a task; `curves` and `scores` hold what came out."""
 
-    def __init__(
-        self, model: SequenceModel, task: Task, training: TrainingSpec, seed: int
-    ) -> None:
+    def __init__(self, model: SequenceModel, task: Task, training: TrainingSpec, seed: int) -> None:
         super().__init__()
         self.model = model
         self.task = task
