@@ -299,6 +299,7 @@ def _check(study: Path | None, runs: list[Run]) -> None:
 def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
     from bench.launch import sweep as sweeping
     from bench.launch.progress import Progress
+    from bench.launch.stopping import Stopped
     from bench.records.provenance import cores
 
     assert isinstance(planned, sweeping.Plan)
@@ -308,14 +309,17 @@ def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
     with Progress(planned.missing, planned.done, n_workers) as progress:
         try:
             sweeping.sweep(name, store, planned, n_workers, progress)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped) as signalled:
             progress.interrupted()
-            raise typer.Exit(130) from None
+            code = signalled.exit_code if isinstance(signalled, Stopped) else 130
+            raise typer.Exit(code) from None
 
 
 def _show(store: Store, cell: Run) -> None:
     """Print the row of a cell; exit 1 if it did not end well."""
-    row = next(store.rows({cell.id}))
+    row = next(store.rows({cell.id}), None)
+    if row is None:
+        raise UserError(f"{cell} has no row: another process is at it, or it was asked to leave")
     print(f"{cell}: {row.status}{f' ({row.reason})' if row.reason else ''}")
     for name, value in row.metrics.items():
         print(f"  {name} {value:.6g}" if isinstance(value, float) else f"  {name} {value}")

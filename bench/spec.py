@@ -173,6 +173,8 @@ class ResourceSpec(Spec):
     threads: int = Field(1, ge=1, le=1024)  # CPU threads of one process
     timeout_s: float = Field(24 * 3600.0, gt=0)
     memory_bytes: int | None = Field(None, ge=1)  # on a CPU; None: an equal share of what is free
+    checkpoint_s: float = Field(300.0, gt=0)  # between two checkpoints
+    hang_s: float = Field(1800.0, gt=0)  # without a step before a run is given up
 
 
 class Run(Spec):
@@ -214,8 +216,9 @@ class Run(Spec):
     def id(self) -> str:
         """The hash of the canonical JSON of what decides the result.
 
-        Labels, the time limit and the memory limit do not. Keys at their defaults are left out, so
-        that a new key with a default does not orphan the rows of earlier versions.
+        Labels, limits of time and memory, and when checkpoints are made do not. Keys at their
+        defaults are left out, so that a new key with a default does not orphan the rows of earlier
+        versions.
         """
         return _digest(self._identity())
 
@@ -239,7 +242,7 @@ class Run(Spec):
             exclude={
                 "architecture": {"label"},
                 "task": {"label"},
-                "resources": {"timeout_s", "memory_bytes"},
+                "resources": {"timeout_s", "memory_bytes", "checkpoint_s", "hang_s"},
             },
         )
         return {key: value for key, value in identity.items() if value != {}}

@@ -61,3 +61,12 @@ def test_a_metric_that_nothing_counted_is_not_zero():
     scores = Scores()
     scores.add({"accuracy": Count(torch.tensor(0.0), torch.tensor(0))})
     assert math.isnan(scores.reduce(lambda pair: pair)["accuracy"])
+
+
+@pytest.mark.parametrize("size", [None, 30])
+def test_an_order_that_begins_later_gives_what_is_left(size):
+    """Across an epoch's end too; its length stays that of all steps, as Lightning counts."""
+    whole = list(TrainOrder(size, 10, 6, seed=0, rank=1, world_size=2))
+    rest = TrainOrder(size, 10, 6, seed=0, rank=1, world_size=2, start=2)
+    assert len(rest) == 6
+    assert [batch.tolist() for batch in rest] == [batch.tolist() for batch in whole[2:]]

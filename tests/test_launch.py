@@ -266,6 +266,7 @@ def test_a_run_on_several_nodes_is_refused_here(tmp_path):
     study, store = a_study(tmp_path, STUDY.replace("width: 16", "resources.nodes: 2"))
     with pytest.raises(UserError, match="nodes is 2"):
         sweep.plan(study, store)
+    assert sweep.plan(study, store, cluster=True).missing == 6
 
 
 def test_a_row_that_cannot_be_read_is_not_taken_for_done(tmp_path):

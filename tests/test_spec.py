@@ -65,6 +65,7 @@ def test_limits_and_keys_at_their_defaults_do_not_change_the_id():
         {"training": {}},
         {"training": {"steps": 1000, "learning_rate": 1e-3}},
         {"resources": {"timeout_s": 60, "memory_bytes": 1 << 30}},
+        {"resources": {"checkpoint_s": 1, "hang_s": 60}},
     ]
     assert {parse_run({**PLAIN, **change}).id for change in same} == {parse_run(PLAIN).id}
 

@@ -15,14 +15,21 @@ import os
 import resource
 import signal
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from bench.errors import UserError
+from bench.launch.autopsy import hung, last_words
 from bench.measure.instruments import INSTRUMENTS, Found
-from bench.process import data_bytes, die_with_parent
+from bench.process import data_bytes, die_with_parent, say
+from bench.records import checkpoints
+from bench.records.row import Row
 from bench.records.store import Store
 from bench.spec import Run
+from bench.training import interrupts, watchdog
 
 PRELOAD = [
     "bench.training.execute",
@@ -31,8 +38,28 @@ PRELOAD = [
 ]
 """Modules that the server imports before it forks."""
 
-BUSY = 75
-"""Exit code of a worker that finds its run being done by another one (EX_TEMPFAIL)."""
+BUSY = 76
+"""Exit code of a worker that finds its run being done by another one."""
+
+REQUEUE = 75
+"""Exit code of a worker that was asked to leave: its run goes on later (EX_TEMPFAIL)."""
+
+RANKS_S = 1.0
+"""How long rank 0 of a run that failed waits for what the others have to say."""
+
+UNWRITTEN = 74
+"""Exit code of a worker that could not write its row (EX_IOERR)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among the ranks of its run, and where they meet."""
+
+    rank: int = 0
+    local_rank: int = 0  # on its node
+    world_size: int = 1
+    address: str = "127.0.0.1"
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,26 +71,36 @@ class Job:
     folder: Path  # of the rows
     provenance: dict[str, Any]
     memory_bytes: int | None = None  # limit on the process's data; None: none
-    rank: int = 0
-    world_size: int = 1
-    port: int = 0  # where the ranks meet
+    place: Place = Place()
 
 
-def log_file(folder: Path, run_id: str) -> Path:
-    """Where a run's worker prints; its lock is on this file too."""
-    return folder / "work" / f"{run_id}.log"
+def log_file(folder: Path, run_id: str, rank: int = 0) -> Path:
+    """Where a rank of a run's worker prints; the run's lock is on that of rank 0 too."""
+    return folder / "work" / (f"{run_id}.log" if rank == 0 else f"{run_id}.rank{rank}.log")
 
 
 def train(job: Job) -> None:
-    """Train one run and leave its row."""
+    """Train one run and leave its row; or leave a checkpoint, if a signal asks for it."""
+    interrupts.install()
     run = _begin(job)
+    watchdog.arm(run.resources.hang_s)
     from bench.training.allocator import keep_freed_memory
     from bench.training.execute import execute
 
-    provenance = {**job.provenance, "world_size": job.world_size, "allocator": keep_freed_memory()}
-    row = execute(run, job.study, provenance)
-    if job.rank == 0:
-        Store(job.folder).write(row)
+    rank, ranks = job.place.rank, job.place.world_size
+    provenance = {**job.provenance, "world_size": ranks, "allocator": keep_freed_memory()}
+    try:
+        row = execute(run, job.study, provenance, checkpoints.folder_of(job.folder, run.id))
+    except interrupts.Interrupted:
+        number = interrupts.requested()
+        say(f"asked to leave by {signal.Signals(number).name if number else 'another rank'}")
+        _leave(REQUEUE)
+    if rank == 0:
+        _write(job.folder, row if ranks == 1 else _with_other_ranks(row, job))
+        checkpoints.forget(job.folder, run.id)
+    elif row.status != "ok":
+        say(f"rank {rank} of {ranks}: {row.status}: {row.reason}\n{row.log_tail}")
+    watchdog.disarm()
     sys.stdout.flush()
 
 
@@ -96,38 +133,73 @@ def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
     provenance = {**job.provenance, "allocator": keep_freed_memory()}
     runs = [Run.model_validate_json(text) for text in job.runs]
     for row in session.measure(runs, job.study, provenance, alone):
-        Store(job.folder).write(row)
+        _write(job.folder, row)
+
+
+def _with_other_ranks(row: Row, job: Job) -> Row:
+    """Of a run that failed, what other ranks said too: this one may have seen their end alone."""
+    if row.status != "failed":
+        return row
+    time.sleep(RANKS_S)
+    run_id, ranks = row.id, range(job.place.world_size)
+    logs = [log_file(job.folder, run_id, rank) for rank in ranks]
+    said = {"log_tail": f"{row.log_tail}\n{last_words(logs)}"}
+    if hung(logs):
+        said["reason"] = f"a rank did nothing for resources.hang_s: see the log ({row.reason})"
+    return row.model_copy(update=said)
+
+
+def _write(folder: Path, row: Row) -> None:
+    """Leave the row; without it, the run is to be done again."""
+    try:
+        Store(folder).write(row)
+    except UserError as error:
+        say(str(error))
+        _leave(UNWRITTEN)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process with a code, even if what it printed cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _begin(job: Job) -> Run:
     """Set the process up for its first run: log, lock, limits, threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
+    for number in interrupts.SIGNALS:  # the server that forks the workers is deaf to them
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     die_with_parent()
     run = Run.model_validate_json(job.runs[0])
-    log = log_file(job.folder, run.id)
+    place = job.place
+    log = log_file(job.folder, run.id, place.rank)
     # The log stays open until the process ends, and the lock with it.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    if job.rank == 0:
+    if place.rank == 0:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os._exit(BUSY)
-        os.ftruncate(descriptor, 0)
+    os.ftruncate(descriptor, 0)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     faulthandler.enable()
-    if job.rank == 0 and run.id in Store(job.folder).ids():
+    if place.rank == 0 and run.id in Store(job.folder).ids():
         os._exit(0)  # another launcher's worker did it since ours looked
     if job.memory_bytes is not None:
         limit = data_bytes() + job.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    if job.world_size > 1:
+    if place.world_size > 1:
         os.environ |= {
-            "RANK": str(job.rank),
-            "LOCAL_RANK": str(job.rank),
-            "WORLD_SIZE": str(job.world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(job.port),
+            "RANK": str(place.rank),
+            "LOCAL_RANK": str(place.local_rank),
+            "GROUP_RANK": str(place.rank // run.resources.devices),
+            "WORLD_SIZE": str(place.world_size),
+            "MASTER_ADDR": place.address,
+            "MASTER_PORT": str(place.port),
         }
     import torch
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -17,14 +17,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError
-from bench.launch.entry import BUSY, PRELOAD, Job, log_file
+from bench.launch.autopsy import describe_exit, hung, last_words, oom_kills
+from bench.launch.entry import BUSY, PRELOAD, REQUEUE, UNWRITTEN, Job, Place, log_file
+from bench.launch.stopping import Stopped, deaf, heeding
+from bench.records import checkpoints
 from bench.records.provenance import with_packages
 from bench.records.row import Row, Status
 from bench.records.store import Store
 from bench.spec import Run
 
 POLL_S = 0.2
-LOG_LINES = 30
+LINGER_S = 3.0
+"""How long the ranks beside one that died have to say what they were at."""
+
+GRACE_S = 25.0
+"""How long workers that are asked to leave have for a checkpoint; Slurm's KillWait is 30 s."""
+
 MEMORY_SHARE = 0.9
 """The part of the free memory that the workers may take together."""
 
@@ -36,7 +44,9 @@ class Watcher(Protocol):
         """A worker has begun with a run."""
 
     def finished(self, run: Run, status: str, reason: str) -> None:
-        """A run has a row; status `elsewhere` if another launcher is at it."""
+        """A run has a row; or none: `elsewhere` if another launcher is at it, `stopped` if a signal
+        asked it to leave, `unwritten` if there was no place for the row.
+        """
 
     def waiting(self, reason: str) -> None:
         """Nothing can be started yet."""
@@ -57,11 +67,20 @@ class Worker:
         """What becomes ready when a process ends."""
         return [process.sentinel for process in self.processes]
 
-    def kill(self) -> None:
-        """End every rank, now."""
+    def kill(self, linger_s: float = 0.0) -> None:
+        """End every rank; those that end within `linger_s` do so by themselves."""
+        deadline = time.monotonic() + linger_s
         for process in self.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
             process.join()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every rank that has not ended."""
+        for process in self.processes:
+            if process.exitcode is None and process.pid is not None:
+                with suppress(ProcessLookupError):  # it ends this moment
+                    os.kill(process.pid, number)
 
     def failed_code(self) -> int | None:
         """The exit code of a rank that did not end well; None as long as there is none."""
@@ -73,14 +92,38 @@ class Worker:
         return all(process.exitcode is not None for process in self.processes)
 
 
+def local_places(run: Run) -> list[Place]:
+    """The ranks of a run, all of them on this machine."""
+    ranks = run.resources.devices
+    port = _free_port() if ranks > 1 else 0
+    return [Place(rank, rank, ranks, port=port) for rank in range(ranks)]
+
+
 class Pool:
-    """Starts workers for the runs of one study and sees to it that each leaves a row."""
+    """Starts workers for the runs of one study and sees to it that each leaves a row.
+
+    `places` says which ranks of a run are to be started here. A signal to stop sets `stopping`;
+    `stopped` are the runs that left for such a signal, and `unwritten` those without a row because
+    it could not be written, each with the reason.
+    """
 
     def __init__(
-        self, store: Store, study: str, provenance: Mapping[str, Any], watcher: Watcher
+        self,
+        store: Store,
+        study: str,
+        provenance: Mapping[str, Any],
+        watcher: Watcher,
+        *,
+        places: Callable[[Run], list[Place]] = local_places,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.store, self.study, self.watcher = store, study, watcher
         self.provenance = dict(provenance)
+        self.places, self.grace_s = places, grace_s
+        self.stopping: int | None = None
+        self.stopped: list[Run] = []
+        self.unwritten: dict[str, str] = {}
+        self.oom_kills = oom_kills()
         # A thread pool that a library starts at import does not survive the fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -89,12 +132,25 @@ class Pool:
         self.alive: list[Worker] = []
 
     def _start_server(self) -> None:
-        """Start the server that forks workers, deaf to the Ctrl-C that a terminal sends to all."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        """Start the server that forks workers, deaf to signals that are sent to all processes."""
+        with deaf():
             forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, before)
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Stop for SIGTERM and SIGUSR1: the workers leave a checkpoint.
+
+        Raises:
+            Stopped: there was such a signal, and no worker is left.
+        """
+
+        def receive(number: int) -> None:
+            self.stopping = self.stopping or number
+            if not self.alive:  # perhaps it waits for a lock
+                raise Stopped(number)
+
+        with heeding(receive):
+            yield
 
     @contextmanager
     def killing(self) -> Iterator[None]:
@@ -123,6 +179,7 @@ class Pool:
         share = memory_share(n_workers)
         with self.killing():
             while waiting or self.alive:
+                self._leave_if_stopping(bury)
                 while waiting and len(self.alive) < n_workers:
                     run = waiting.pop()
                     if self.store.has(run.id):  # another launcher's doing, since the plan was made
@@ -133,6 +190,7 @@ class Pool:
                     self.alive.append(self._start(run, target, job, arguments(run)))
                     self.watcher.started(run)
                 self._poll(bury)
+            self._leave_if_stopping(bury)
 
     def session(
         self, runs: list[Run], target: Callable[..., None], arguments: tuple[Any, ...]
@@ -145,10 +203,22 @@ class Pool:
                 self.watcher.started(run)
             deadline = worker.begun + sum(run.resources.timeout_s for run in runs)
             while not worker.ended() and time.monotonic() < deadline:
+                self._leave_if_stopping(self.leave_row)
                 wait(worker.sentinels(), POLL_S)
                 self.watcher.tick()
             code = worker.processes[0].exitcode
             return -signal.SIGKILL if code is None else code
+
+    def _leave_if_stopping(self, bury: Callable[[Run, Status, str], None]) -> None:
+        """Ask the workers to leave, again and again: one that has just begun does not hear it."""
+        if self.stopping is None:
+            return
+        deadline = time.monotonic() + self.grace_s
+        while self.alive and time.monotonic() < deadline:
+            for worker in self.alive:
+                worker.signal(self.stopping)
+            self._poll(bury)
+        raise Stopped(self.stopping)
 
     def _job(self, runs: list[Run], memory_bytes: int | None) -> Job:
         return Job(
@@ -162,11 +232,11 @@ class Pool:
     def _start(
         self, run: Run, target: Callable[..., None], job: Job, arguments: tuple[Any, ...]
     ) -> Worker:
-        ranks = run.resources.devices
-        port = _free_port() if ranks > 1 else 0
+        if not self.alive:
+            self.oom_kills = oom_kills()
         processes = []
-        for rank in range(ranks):
-            placed = replace(job, rank=rank, world_size=ranks, port=port)
+        for place in self.places(run):
+            placed = replace(job, place=place)
             process = self.context.Process(target=target, args=(placed, *arguments))
             try:
                 process.start()
@@ -182,27 +252,48 @@ class Pool:
         now = time.monotonic()
         for worker in list(self.alive):
             run, limit = worker.run, worker.run.resources.timeout_s
-            if worker.ended() or worker.failed_code() is not None:
-                worker.kill()  # the other ranks would wait for the dead one
+            code = worker.failed_code()
+            if worker.ended() or code is not None:
+                worker.kill(LINGER_S)  # the other ranks would wait for the dead one
                 self.alive.remove(worker)
-                self._bury(worker, bury)
+                self._bury(run, code, bury)
             elif now - worker.begun > limit:
                 worker.kill()
                 self.alive.remove(worker)
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
 
-    def _bury(self, worker: Worker, bury: Callable[[Run, Status, str], None]) -> None:
+    def _bury(self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]) -> None:
         """Report what the worker left; `bury` it if it ended badly and left no row."""
-        run, code = worker.run, worker.failed_code()
         if code == BUSY:
             self.watcher.finished(run, "elsewhere", "another process is at this run")
         elif code is None or run.id in self.store.ids():
             self.report(run)
+        elif code in (REQUEUE, -signal.SIGTERM, -signal.SIGUSR1):
+            self.stopped.append(run)
+            self.watcher.finished(run, "stopped", "asked to leave; goes on later")
+        elif code == UNWRITTEN:
+            said = self.log_tail(run).rpartition("\n")[2]
+            self._note_unwritten(run, said or "the row could not be written, nor the log")
         else:
-            log = self.log_tail(run).lower()
-            starved = "out of memory" in log or "bad_alloc" in log
-            bury(run, "oom" if starved else "failed", describe_exit(code))
+            bury(run, *self._cause(run, code))
+
+    def _cause(self, run: Run, code: int) -> tuple[Status, str]:
+        """The status and the reason of a run whose worker died with a code."""
+        limit_s = run.resources.hang_s
+        if code > 0 and hung(self._logs(run)):
+            return "failed", f"nothing happened for {limit_s:g} s (resources.hang_s): see the log"
+        log = self.log_tail(run).lower()
+        if "out of memory" in log or "bad_alloc" in log:
+            return "oom", describe_exit(code)
+        if code == -signal.SIGKILL and oom_kills() > self.oom_kills:
+            self.oom_kills += 1  # the other ones are of other workers
+            return "oom", "killed by the kernel: the memory of its control group was used up"
+        return "failed", describe_exit(code)
+
+    def _note_unwritten(self, run: Run, reason: str) -> None:
+        self.unwritten[run.id] = reason
+        self.watcher.finished(run, "unwritten", reason)
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""
@@ -210,11 +301,18 @@ class Pool:
             self.watcher.finished(run, row.status, row.reason)
 
     def log_tail(self, run: Run) -> str:
-        """The last lines that a run's worker printed."""
-        return _last_lines(log_file(self.store.folder, run.id))
+        """The last lines that a run's worker printed, of each rank that was started here."""
+        return last_words(self._logs(run))
+
+    def _logs(self, run: Run) -> list[Path]:
+        ranks = run.resources.devices * run.resources.nodes
+        return [log_file(self.store.folder, run.id, rank) for rank in range(ranks)]
 
     def leave_row(self, run: Run, status: Status, reason: str) -> None:
-        """Write the row that a worker could not write itself."""
+        """Write the row that a worker could not write itself.
+
+        More time is all that a run needs that was too slow: its checkpoints stay.
+        """
         row = Row(
             id=run.id,
             study=self.study,
@@ -224,17 +322,14 @@ class Pool:
             run=run.model_dump(mode="json"),
             provenance=with_packages(self.provenance, run),
         )
-        self.store.write(row)
+        try:
+            self.store.write(row)
+        except UserError as error:
+            self._note_unwritten(run, str(error))
+            return
+        if status != "timeout":
+            checkpoints.forget(self.store.folder, run.id)
         self.watcher.finished(run, status, reason)
-
-
-def describe_exit(code: int) -> str:
-    """A process's exit code in words."""
-    if code == -signal.SIGKILL:
-        return "the process was killed (SIGKILL): by the kernel for its memory, or by somebody"
-    if code < 0:
-        return f"the process died of {signal.Signals(-code).name}"
-    return f"the process ended with exit code {code} and without a row"
 
 
 def memory_share(n_workers: int) -> int | None:
@@ -256,10 +351,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _last_lines(log: Path) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    except OSError:
-        return ""

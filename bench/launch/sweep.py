@@ -34,15 +34,15 @@ class Plan:
         return len(self.train) + len(self.measure)
 
 
-def plan(study: Study, store: Store) -> Plan:
-    """The runs that have no row yet.
+def plan(study: Study, store: Store, *, cluster: bool = False) -> Plan:
+    """The runs that have no row yet, to be launched on this machine or on a `cluster`.
 
     Raises:
         UserError: a row cannot be read, or a run is more than this machine can launch.
     """
     done = store.statuses().keys()
     for run in study.runs:
-        if run.resources.nodes > 1:
+        if run.resources.nodes > 1 and not cluster:
             raise UserError(f"{run}: resources.nodes is {run.resources.nodes}, and this is one")
     missing = [run for run in study.runs if run.id not in done]
     return Plan(
@@ -56,15 +56,20 @@ def sweep(study_name: str, store: Store, planned: Plan, n_workers: int, watcher:
     """Run what is planned; every run leaves a row.
 
     Raises:
-        UserError: the folder of the rows cannot be written, or a variable of the environment is
-            not one of its choices.
+        UserError: the folder of the rows, or a row, cannot be written, or a variable of the
+            environment is not one of its choices.
+        Stopped: a signal ended it; runs that had begun have left a checkpoint.
     """
     check_switches()
     make_writable(store.folder)
     pool = Pool(store, study_name, provenance(), watcher)
-    with machine.shared(watcher.waiting):
-        pool.each(planned.train, n_workers, entry.train)
-    measuring.measure(pool, planned.measure, n_workers, watcher)
+    with pool.heeding_signals():
+        with machine.shared(watcher.waiting):
+            pool.each(planned.train, n_workers, entry.train)
+        measuring.measure(pool, planned.measure, n_workers, watcher)
+    for reason in pool.unwritten.values():
+        cells = f"{len(pool.unwritten)} cell{'s'[: len(pool.unwritten) != 1]}"
+        raise UserError(f"{reason}; {cells} without a row: the same command runs them again")
 
 
 def make_writable(folder: Path) -> None:

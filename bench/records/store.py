@@ -152,7 +152,7 @@ class Store:
     def _live_files(self) -> list[Path]:
         """The row files; hidden ones are partial files, or belong to the file system."""
         try:
-            paths = sorted(self.live_folder.iterdir()) if self.live_folder.exists() else []
+            paths = files.patiently(self._listed)
         except OSError as error:
             raise UserError(f"cannot read {self.live_folder}: {error.strerror}") from None
         paths = [path for path in paths if not path.name.startswith(".")]
@@ -163,6 +163,9 @@ class Store:
                     "digits; move it out of rows/"
                 )
         return paths
+
+    def _listed(self) -> list[Path]:
+        return sorted(self.live_folder.iterdir()) if self.live_folder.exists() else []
 
     def _live_rows(self, ids: Collection[str] | None = None) -> Iterator[Row]:
         paths = self._live_files() if ids is None else map(self._live_path, sorted(ids))
@@ -178,7 +181,7 @@ class Store:
 
     def _read(self, path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8")
+            return files.patiently(lambda: path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -30,20 +30,30 @@ class TaskData(Dataset[Batch]):
 class TrainOrder(Sampler[Tensor]):
     """Example numbers of each training batch: this device's share of the global batch.
 
-    An endless split is read from the beginning; a finite one in a new order every epoch.
+    An endless split is read from the beginning; a finite one in a new order every epoch. A run that
+    goes on from a checkpoint begins at the step `start`; its batches are those that are left.
     """
 
     def __init__(
-        self, size: int | None, batch_size: int, steps: int, seed: int, rank: int, world_size: int
+        self,
+        size: int | None,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        *,
+        start: int = 0,
     ) -> None:
         self.size, self.batch_size, self.steps, self.seed = size, batch_size, steps, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.start = rank, world_size, start
 
     def __len__(self) -> int:
+        """All steps, those before `start` too: Lightning counts them as done."""
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
-        for step in range(self.steps):
+        for step in range(self.start, self.steps):
             positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
             # Neighbours on one device: a generated task draws them in blocks.
             yield self._examples(positions).tensor_split(self.world_size)[self.rank]
@@ -117,6 +127,16 @@ class TaskDataModule(lightning.LightningDataModule):
         self.run, self.task = run, task
         self.batch_size = run.training.sequences(run.length)
         self.carries = False  # whether test is read as streams
+        self.start = 0  # steps that were taken before this process
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the order stands; a batch that is drawn and not yet learned from is drawn again."""
+        assert self.trainer is not None
+        return {"step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self.start = state_dict["step"]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """`steps` batches."""
@@ -128,6 +148,7 @@ class TaskDataModule(lightning.LightningDataModule):
             self.run.seed,
             rank,
             world_size,
+            start=self.start,
         )
         return self._loader("train", order)
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from bench.records.row import Row, Scored, Status
 from bench.spec import Run
 from bench.training import products
 from bench.training.budget import width_of
+from bench.training.checkpoint import Checkpoints
 from bench.training.fit import fit
 from bench.training.model import SequenceModel, count_parameters, make_model
 from bench.training.module import DivergedError
@@ -86,18 +88,31 @@ def prepare(run: Run) -> Prepared:
     return Prepared(run, task, model)
 
 
-def execute(run: Run, study: str, provenance: Mapping[str, Any]) -> Row:
-    """Train a run; what goes wrong becomes the row's status and reason."""
-    outcome = Outcome(run, study, provenance)
+def execute(
+    run: Run, study: str, provenance: Mapping[str, Any], checkpoint_folder: Path | None = None
+) -> Row:
+    """Train a run; what goes wrong becomes the row's status and reason.
+
+    With a folder, it goes on from the newest checkpoint there, and makes others.
+
+    Raises:
+        Interrupted: a signal asked this process to leave.
+    """
+    outcome = Outcome(run, study, {**provenance, "continued": 0})
+    checkpoints = None
+    if checkpoint_folder is not None:
+        checkpoints = Checkpoints(checkpoint_folder, with_packages(provenance, run))
     with outcome.recorded():
         device = device_of(run)
         outcome.settle(device)
         prepared = prepare(run).to(device)
         outcome.describe(prepared)
-        trained = fit(run, prepared.task, prepared.model)
+        trained = fit(run, prepared.task, prepared.model, checkpoints)
         outcome.add_metrics(trained.metrics)
         outcome.add_metrics({"state_bytes": measured_state_bytes(prepared)})
         outcome.known["curves"] = trained.curves
+    if checkpoints is not None:
+        outcome.provenance["continued"] = checkpoints.continued
     return outcome.row()
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor
 
 from bench.spec import ResourceSpec, Run
+from bench.training.checkpoint import Checkpoints, StepBoundary, WholeFiles
 from bench.training.data import TaskDataModule
+from bench.training.group import on_cuda, process_group
 from bench.training.model import SequenceModel
 from bench.training.module import DivergedError, TrainingModule
 from tasks.task import Task
@@ -41,6 +42,9 @@ class Trained:
 class BestOnVal(lightning.Callback):
     """Keeps the weights of the best val score, and stops a run that no longer gets better."""
 
+    KEPT = ("best", "step", "scores", "weights", "evaluations_since")
+    """What a checkpoint has of it."""
+
     def __init__(self, metric: str, higher_is_better: bool, patience: int | None) -> None:
         self.key, self.sign = f"val_{metric}", 1.0 if higher_is_better else -1.0
         self.patience = patience
@@ -49,6 +53,15 @@ class BestOnVal(lightning.Callback):
         self.scores: dict[str, float] = {}
         self.weights: dict[str, Tensor] = {}
         self.evaluations_since = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {name: getattr(self, name) for name in self.KEPT}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        for name in self.KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -67,31 +80,38 @@ class BestOnVal(lightning.Callback):
             trainer.should_stop = True
 
 
-def fit(run: Run, task: Task, model: SequenceModel) -> Trained:
+def fit(
+    run: Run, task: Task, model: SequenceModel, checkpoints: Checkpoints | None = None
+) -> Trained:
     """Train, select on val, test once. The model is left with the weights that were tested.
+
+    With `checkpoints`, go on from the newest one, and make others.
 
     Raises:
         DivergedError: the loss, or every val score, is no finite number.
+        Interrupted: a signal asked this process to leave.
     """
     training = run.training
     primary = task.metrics[0]
-    module = TrainingModule(model, task, training)
+    module = TrainingModule(model, task, training, run.seed)
     data = TaskDataModule(run, task)
     best = BestOnVal(primary.name, primary.higher_is_better, training.patience)
     val_every = min(training.val_every or max(1, training.steps // EVALUATIONS), training.steps)
-    with _quiet():
+    with process_group(run.resources), _quiet():
+        taken_up = None if checkpoints is None else checkpoints.newest(module)
+        seconds_before = 0.0 if checkpoints is None else checkpoints.seconds
         trainer = _trainer(
             run.resources,
-            callbacks=[best],
+            callbacks=[best, StepBoundary(checkpoints, run.resources.checkpoint_s)],
             precision=training.precision,
             max_steps=training.steps,
             val_check_interval=val_every,
             gradient_clip_val=training.clip_norm if module.automatic_optimization else None,
         )
         begun = time.perf_counter()
-        trainer.fit(module, datamodule=data)
-        seconds = time.perf_counter() - begun
-        if trainer.global_step % val_every and not trainer.should_stop:
+        trainer.fit(module, datamodule=data, ckpt_path=taken_up)
+        seconds = seconds_before + time.perf_counter() - begun
+        if trainer.global_step % val_every:
             trainer.validate(module, datamodule=data, verbose=False)
         if best.step is None:
             raise DivergedError(f"val {primary.name} was never a finite number")
@@ -174,18 +194,15 @@ def _at_lengths(
 
 def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:
     ranks = resources.devices * resources.nodes
-    cuda = resources.accelerator == "cuda" or (
-        resources.accelerator == "auto" and torch.cuda.is_available()
-    )
     strategy = resources.strategy
-    return lightning.Trainer(
-        accelerator="gpu" if cuda else "cpu",
+    trainer = lightning.Trainer(
+        accelerator="gpu" if on_cuda(resources) else "cpu",
         devices=resources.devices,
         num_nodes=resources.nodes,
         strategy="ddp" if strategy == "auto" and ranks > 1 else strategy,
-        # The launcher starts the ranks and tells them their places by RANK and WORLD_SIZE. Left to
-        # itself Lightning would look for Slurm, whose requeuing and signals are the launcher's too.
-        plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
+        # The launcher starts the ranks and tells them their places by RANK and WORLD_SIZE. Were
+        # nothing said, Lightning would look for Slurm and take its signals and its ranks.
+        plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment(), WholeFiles()],
         max_epochs=1,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # it repeats samples; the orders in data.py do not
@@ -195,11 +212,19 @@ def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:
         enable_model_summary=False,
         **options,
     )
+    # Lightning would take SIGTERM, and talk to the other ranks in its handler.
+    signals: Any = trainer._signal_connector
+    signals.register_signal_handlers = lambda: None
+    return trainer
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's announcements, its advice about loaders, and its own deprecations."""
+    """Without Lightning's announcements, its advice, and its own deprecations.
+
+    It cannot know that the order of the batches goes on where it was, nor that it is no business of
+    ours to be started by srun.
+    """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -207,7 +232,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-            # A machine that has Slurm: it asks for Lightning's own way of starting there.
+            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
             yield
     finally:

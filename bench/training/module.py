@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import lightning
 import torch
@@ -18,7 +18,7 @@ from bench.training.model import SequenceModel, WritingModel
 from bench.training.optimiser import make_optimiser, make_schedule
 from bench.training.scores import Scores
 from bench.training.truncated import backward_through_windows, scored_answers
-from tasks.task import Batch, Count, Task
+from tasks.task import Batch, Count, Task, generator
 
 CHECK_EVERY = 20
 """Steps between looks at the loss: each one makes the host wait for the device."""
@@ -31,11 +31,12 @@ class DivergedError(RuntimeError):
 class TrainingModule(lightning.LightningModule):
     """Trains and scores a model on a task; `curves` and `scores` hold what came out."""
 
-    def __init__(self, model: SequenceModel, task: Task, training: TrainingSpec) -> None:
+    def __init__(self, model: SequenceModel, task: Task, training: TrainingSpec, seed: int) -> None:
         super().__init__()
         self.model = model
         self.task = task
         self.training_spec = training
+        self.seed = seed
         # The windows of a batch are cut here, and Lightning clips and steps only what it drives.
         self.automatic_optimization = training.tbptt_window is None
         self.curves: dict[str, list[tuple[float, float | None]]] = {"train_loss": []}
@@ -52,7 +53,13 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
-        """One update from one batch."""
+        """One update from one batch.
+
+        What the step draws, as dropout does, depends on (seed, step, rank) alone, so that a run
+        that goes on from a checkpoint draws the same.
+        """
+        drawn = generator("step", self.seed, batch_index, self.global_rank)
+        torch.manual_seed(drawn.initial_seed())
         window = self.training_spec.tbptt_window
         if window is None:
             loss = self._mean(self.task.loss(self.model.answer(batch), batch.targets))
@@ -102,6 +109,22 @@ class TrainingModule(lightning.LightningModule):
         self.curves["train_loss"].append((batch_index + 1, mean))
         if not math.isfinite(mean):
             raise DivergedError(f"the training loss was {mean} at or before step {batch_index + 1}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the curves, and the losses that are not in them yet, those of every rank."""
+        checkpoint["curves"] = self.curves
+        pending = torch.stack(self._losses) if self._losses else None
+        if pending is not None and self.trainer.world_size > 1:
+            pending = self.all_gather(pending)  # (ranks, losses)
+        checkpoint["pending_losses"] = pending
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` added."""
+        self.curves = checkpoint["curves"]
+        pending = checkpoint["pending_losses"]
+        if pending is not None:
+            mine = pending[self.global_rank] if self.trainer.world_size > 1 else pending
+            self._losses = list(mine.to(self.trainer.strategy.root_device).unbind())
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums anew."""
