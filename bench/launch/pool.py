@@ -261,9 +261,7 @@ class Pool:
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
 
-    def _bury(
-        self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]
-    ) -> None:
+    def _bury(self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]) -> None:
         """Report what the worker left; `bury` it if it ended badly and left no row."""
         if code == BUSY:
             self.watcher.finished(run, "elsewhere", "another process is at this run")
