@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tasks.data.data_set import DataFile
     from tests.cached_files import Place
     from tests.cases_labelling import Known
+    from tests.local_cluster import LocalCluster
 
 # One thread: the suite runs in parallel processes, and threads that wait for each other at every
 # operation of a tiny tensor are far slower than none.
@@ -135,3 +136,26 @@ def filled(store: Store) -> Store:
 
     synthetic.fill(store, synthetic.runs(**synthetic.SMALL))
     return store
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A real Slurm of four nodes with two CPUs each."""
+    from tests.local_cluster import LocalCluster
+
+    cluster = LocalCluster(tmp_path_factory.mktemp("slurm"))
+    cluster.up("--nodes", "4", "--cpus", "2", "--memory", "8000")
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture
+def cluster(
+    shared_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalCluster]:
+    """That Slurm, whole and without jobs, which programs then find."""
+    monkeypatch.setenv("SLURM_CONF", shared_cluster.environment["SLURM_CONF"])
+    shared_cluster.up()
+    yield shared_cluster
+    shared_cluster.up()
+    shared_cluster.cancel_all()
