@@ -166,14 +166,16 @@ def pair(first, second, **more):
     return found
 
 
+def t(x, y, axis):
+    gaps = x - y
+    return gaps.mean(axis=axis) / gaps.std(axis=axis, ddof=1)
+
+
 def test_p_is_that_of_scipy_s_permutation_test():
     random = np.random.default_rng(3)
     first, second = random.normal(0.5, 1, 9), random.normal(0, 1, 9)
     expected = stats.permutation_test(
-        (first, second),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
+        (first, second), t, permutation_type="samples", vectorized=True
     ).pvalue
     assert pair(first, second).p == pytest.approx(expected)
 
@@ -182,9 +184,39 @@ def test_p_of_many_pairs_is_near_that_of_all_swaps():
     random = np.random.default_rng(4)
     first, second = random.normal(0.5, 1, 16), random.normal(0, 1, 16)
     signs = np.array(list(product((-1, 1), repeat=16)))
-    gaps = first - second
-    exact = (np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-9).mean()
+    found = np.abs(t(signs * (first - second), 0, 1))
+    exact = (found >= abs(t(first, second, 0)) - 1e-9).mean()
     assert pair(first, second).p == pytest.approx(exact, abs=0.015)
+
+
+def test_the_interval_of_one_cell_is_student_s():
+    random = np.random.default_rng(5)
+    first, second = random.random(6), random.random(6)
+    found = pair(first, second)
+    ends = stats.ttest_rel(first, second).confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+
+
+def test_the_interval_of_two_cells_is_welch_s():
+    """The difference of two cells, one of them turned over, is the mean of both times two."""
+    random = np.random.default_rng(6)
+    first, second = random.normal(0.3, 0.1, 5), random.normal(0.6, 0.4, 7)
+    found = pair([*first, *-second], [0.0] * 12, cells=[0] * 5 + [1] * 7)
+    ends = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    assert (2 * found.low, 2 * found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+
+
+def test_tasks_that_differ_are_no_noise_of_the_seeds():
+    """Better by far in three tasks and worse by little in one, whatever the seed."""
+    gaps = np.repeat([0.5, 0.4, 0.6, -0.05], 3) + np.random.default_rng(8).normal(0, 0.01, 12)
+    found = pair(gaps, np.zeros(12), cells=np.repeat(np.arange(4), 3))
+    assert found.verdict == "lstm is better"
+    assert found.probability == pytest.approx(0.75)
+
+
+def test_one_seed_in_a_cell_is_refused_and_says_so():
+    found = pair([0.9, 0.9, 0.9], [0.1, 0.1, 0.1], cells=[0, 0, 1])
+    assert found.verdict == "refused: one seed in a cell: no interval"
 
 
 def test_two_seeds_are_no_evidence_however_far_they_are_apart():

@@ -51,6 +51,12 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _method(cell: Cell) -> str:
+    """How memory was measured, beside the columns here that say how much."""
+    parts = (cell["activation_bytes"], cell["infer_peak_bytes"])
+    return _word(cell["memory_method"]) if any(finite(part) is not None for part in parts) else ""
+
+
 def _stream(cell: Cell) -> str:
     position, time = count(cell["stream_position"]), count(cell["stream_us_p50"], 3)
     return f"{time} after {position}" if time else ""
@@ -92,7 +98,7 @@ class Shown:
 SHOWN = (
     Shown("activations MiB", ("activation_bytes",), _megabytes("activation_bytes")),
     Shown("infer peak MiB", ("infer_peak_bytes",), _megabytes("infer_peak_bytes")),
-    Shown("memory by", ("memory_method",), lambda cell: _word(cell["memory_method"])),
+    Shown("memory by", ("memory_method",), _method),
     *(
         Shown(f"longest to {what}", (name, f"{name}_ends"), _longest(name))
         for what, name in (("train", "longest_train_length"), ("infer", "longest_infer_length"))

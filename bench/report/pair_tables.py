@@ -16,13 +16,22 @@ from bench.report.paired import Pair, pairs
 
 Format: TypeAlias = Literal["md", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-HEADINGS = ("architecture", "against", "difference", "better in", "pairs of runs", "p", "verdict")
+HEADINGS = (
+    "architecture",
+    "against",
+    "difference",
+    "better in",
+    "pairs of runs",
+    "p (Holm)",
+    "verdict",
+)
 RIGHT = frozenset((2, 3, 4, 5))
 NOTE = (
     "Difference of the normalised scores (0 chance, 1 perfect) of runs of the same task, length "
-    "and seed, and the share of them in which the architecture is better. p: of no difference, by "
-    "swapping names at random, corrected by Holm for all {n} pairs of architectures that are "
-    "compared. It is about these tasks: what is at random is the seed."
+    "and seed, every task and length weighing the same, with its 95% interval; and the share of "
+    "runs in which the architecture is better. p: of no difference, by swapping names at random, "
+    "corrected for all {n} pairs of architectures that are compared. It is about these tasks: what "
+    "is at random is the seed, and with few seeds no evidence can be had."
 )
 
 

@@ -1,21 +1,24 @@
 """Is one architecture better than another? Over tasks, lengths and seeds, in pairs.
 
 A pair is two runs of the same task, length and seed; its difference is that of the normalised
-scores (`bench.report.aggregate`). Every cell weighs the same.
+scores (`bench.report.aggregate`). Every cell weighs the same; what is at random is the seed, so all
+of it is about these tasks and lengths.
 
-Effect      the mean difference, and the probability that the first is better: the share of pairs in
-            which it is, ties counting half (Agarwal et al. 2021, section 4.3, in pairs)
-Interval    95%, bootstrap of the pairs within each cell
+    m = sum_c m_c / C          e^2 = sum_c s_c^2 / (n_c C^2)          t = m / e
+
+Effect      m, and the probability that the first is better: the share of pairs in which it is, ties
+            counting half (Agarwal et al. 2021, section 4.3, in pairs)
+Interval    95%: m with Student's t times e, its degrees of freedom by Welch and Satterthwaite. The
+            bootstrap of the two or three seeds of a cell is too narrow.
 p           of no difference, two-sided: had the two names been swapped at random in each pair, how
-            often would the mean difference be as large? All 2^n ways where they are few, otherwise
-            N_SWAPS drawn at random
+            often would |t| be as large? All 2^N ways where they are few, otherwise N_SWAPS drawn at
+            random. t and not m, because m also varies with how much the tasks differ.
 Correction  Holm 1979, https://www.jstor.org/stable/4615733, over all pairs of architectures that
             are compared together
 
-All of it is about these tasks and lengths: what is at random is the seed. Two pairs have p = 0.5 at
-the least, so that few seeds give no evidence, whatever the difference.
+Two pairs have p = 0.5 at the least, so that few seeds give no evidence, whatever the difference.
 
-N pairs of runs, A pairs of architectures.
+N pairs of runs, C cells of n_c pairs with mean m_c and variance s_c^2, A pairs of architectures.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from scipy import special
 
-from bench.report.aggregate import Floats, Sample, interval, resampled
+from bench.report.aggregate import Floats, Integers, Sample
 
 N_SWAPS = 10_000
 SIGNIFICANCE = 0.05
-N_AT_ONCE = 4_000_000  # signs in memory at a time
-ROUNDING = 1e-12  # of a mean difference: sums in another order are no larger one
+TAIL = 0.975
+ROUNDING = 1e-9  # of the differences' size: their variance is no smaller, and no t larger by it
+ONE_SEED = "one seed in a cell: no interval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class Pair:
     n_cells: int = 0
     n_runs: int = 0  # pairs of runs
     difference: float | None = None  # positive: the first is better
-    low: float | None = None  # 95% interval; None where a cell has one seed
+    low: float | None = None  # 95% interval
     high: float | None = None
     probability: float | None = None  # that the first is better
     p: float | None = None
@@ -107,60 +112,75 @@ def _why_not(first: Sample, second: Sample) -> str:
             return f"{one.architecture}: {one.refused}"
     if not len(first.values):
         return "no runs"
+    if min(np.bincount(one.cell).min() for one in (first, second)) < 2:
+        return ONE_SEED
     same = np.array_equal(first.cell, second.cell) and np.array_equal(first.seed, second.seed)
     return "" if same else "they were not trained with the same seeds"
 
 
 def _compared(group: Sequence[tuple[Sample, Sample]]) -> Iterator[Pair]:
-    """The pairs of architectures that share cells and seeds."""
+    """The pairs of architectures that share cells and seeds, at least two in each cell."""
     cell, weights = group[0][0].cell, group[0][0].weights
     gaps = np.stack([first.values - second.values for first, second in group], axis=1)  # (N, A)
-    weighted = weights[:, None] * gaps
-    means = weighted.sum(axis=0)
+    means = weights @ gaps
     better = weights @ ((gaps > 0) + 0.5 * (gaps == 0))
-    p_values = _p_values(weighted)
-    ends: list[tuple[float | None, float | None]] = [(None, None)] * len(group)
-    if np.bincount(cell).min() >= 2:
-        drawn = np.concatenate([counts @ weighted for counts in resampled(cell)])  # (R, A)
-        ends = [interval(drawn[:, place]) for place in range(len(group))]
+    halves, p_values = _half_intervals(gaps, cell), _p_values(gaps, cell)
     for place, (first, second) in enumerate(group):
+        mean, half = float(means[place]), float(halves[place])
         yield Pair(
             first=first.architecture,
             second=second.architecture,
             n_cells=first.n_cells,
             n_runs=len(gaps),
-            difference=float(means[place]),
-            low=ends[place][0],
-            high=ends[place][1],
+            difference=mean,
+            low=mean - half,
+            high=mean + half,
             probability=float(better[place]),
             p=float(p_values[place]),
         )
 
 
-def _p_values(weighted: Floats) -> Floats:
-    """Of each column of weighted differences (N, A): (A,)."""
-    observed = np.abs(weighted.sum(axis=0))
-    scale = np.abs(weighted).sum(axis=0)
-    least = observed - ROUNDING * scale
-    n_as_large, n_swaps = np.zeros(weighted.shape[1]), 0
-    for signs in _signs(len(weighted)):
-        n_as_large += (np.abs(signs @ weighted) >= least).sum(axis=0)
-        n_swaps += len(signs)
-    if 2 ** len(weighted) <= N_SWAPS:
-        return n_as_large / n_swaps  # all there are, the observed one among them
-    return (n_as_large + 1) / (n_swaps + 1)
+def _half_intervals(gaps: Floats, cell: Integers) -> Floats:
+    """Half the width of each 95% interval: (A,)."""
+    sizes = np.bincount(cell)
+    parts = np.stack(
+        [gaps[cell == c].var(axis=0, ddof=1) / (n * len(sizes) ** 2) for c, n in enumerate(sizes)]
+    )  # (C, A)
+    total = parts.sum(axis=0)
+    shares = np.divide(parts, total, out=np.zeros_like(parts), where=total > 0)
+    weighted = (shares**2 / (sizes - 1)[:, None]).sum(axis=0)
+    freedom = np.divide(1.0, weighted, out=np.ones_like(weighted), where=weighted > 0)
+    return np.asarray(special.stdtrit(freedom, TAIL) * np.sqrt(total))
 
 
-def _signs(n: int) -> Iterator[Floats]:
-    """Blocks of rows of n signs: all 2^n rows where they are few, or N_SWAPS at random."""
-    if 2**n <= N_SWAPS:
-        yield 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        return
+def _p_values(gaps: Floats, cell: Integers) -> Floats:
+    """Of each column of differences (N, A): (A,).
+
+    Swapping two names changes the sign of a difference, and so a cell's mean but no square.
+    """
+    n, sizes = len(gaps), np.bincount(cell)
+    exact = 2**n <= N_SWAPS
+    n_swaps = 2**n if exact else N_SWAPS + 1
+    mean = np.zeros((n_swaps, gaps.shape[1]))
+    variance = np.zeros_like(mean)
     random = np.random.default_rng(0)
-    step = max(1, N_AT_ONCE // n)
-    for first in range(0, N_SWAPS, step):
-        shape = (min(step, N_SWAPS - first), n)
-        yield 1.0 - 2.0 * random.integers(0, 2, shape, dtype=np.int8)
+    begun = 0
+    for size in sizes:
+        part = gaps[begun : begun + size]
+        if exact:
+            bits = np.arange(n_swaps)[:, None] >> np.arange(begun, begun + size)
+        else:
+            bits = random.integers(0, 2, (n_swaps, size), dtype=np.int8)
+        signs = 1.0 - 2.0 * (bits & 1)
+        signs[0] = 1.0  # the names as they are
+        own = signs @ part / size
+        mean += own / len(sizes)
+        spread = (part**2).mean(axis=0) - own**2
+        variance += spread / ((size - 1) * len(sizes) ** 2)
+        begun += size
+    least = ROUNDING * np.abs(gaps).max(axis=0)
+    t = np.abs(mean) / np.sqrt(np.maximum(variance, least**2 + np.finfo(float).tiny))
+    return np.asarray((t >= t[0] * (1 - ROUNDING)).mean(axis=0))
 
 
 def _corrected(found: list[Pair]) -> list[Pair]:
