@@ -87,7 +87,7 @@ def test_the_interval_is_that_of_scipy_s_bootstrap():
 
 def test_seeds_are_drawn_within_their_own_cell():
     cells = np.repeat([0, 1, 2], [2, 3, 5])
-    for counts in resampled(cells):
+    for counts in resampled(cells, place=np.arange(10)):
         for cell, n in enumerate((2, 3, 5)):
             assert (counts[:, cells == cell].sum(axis=1) == n).all()
 

@@ -29,7 +29,7 @@ from bench.records.summary import CELL, lines_of
 Frame = pd.DataFrame
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
-N_RESAMPLES = 2000
+N_RESAMPLES = 1000
 N_AT_ONCE = 4_000_000  # numbers of resamples in memory at a time
 CONFIDENCE = 0.95
 CUT = 0.25  # of the weight at each end
@@ -110,22 +110,21 @@ def interquartile_mean(sample: Sample) -> Mean:
         raise ValueError(f"no mean over what is not there: {sample.refused or 'no runs'}")
     order = np.argsort(sample.values, kind="stable")
     values, weights = sample.values[order], sample.weights[order]
-    value = float((_middle(weights[None, :]) * values).sum())
+    value = float(_middle_means(weights[None, :].copy(), values)[0])
     if np.bincount(sample.cell).min() < 2:
         return Mean(value=value, low=None, high=None, n_runs=len(values))
-    means = [
-        np.einsum("rn,n->r", _middle(weights * drawn[:, order]), values)
-        for drawn in resampled(sample.cell)
-    ]
+    rank = np.argsort(order)
+    means = [_middle_means(weights * drawn, values) for drawn in resampled(sample.cell, place=rank)]
     low, high = interval(np.concatenate(means))
     # Rounding must not put both ends on one side of the value.
     return Mean(value=value, low=min(low, value), high=max(high, value), n_runs=len(values))
 
 
-def resampled(cell: Integers) -> Iterator[Floats]:
+def resampled(cell: Integers, place: Integers) -> Iterator[Integers]:
     """How often each run is drawn when seeds are drawn anew within each cell: blocks (r, N) of R.
 
-    The same for the same cells: so are the resamples of two architectures with the same seeds.
+    The column of a run is its `place`. The draws are the same for the same cells: so are those of
+    two architectures with the same seeds.
     """
     sizes = np.bincount(cell)
     starts = np.cumsum(sizes) - sizes
@@ -134,10 +133,9 @@ def resampled(cell: Integers) -> Iterator[Floats]:
     step = max(1, N_AT_ONCE // n)
     for first in range(0, N_RESAMPLES, step):
         n_rows = min(step, N_RESAMPLES - first)
-        picked = starts[cell] + (random.random((n_rows, n)) * sizes[cell]).astype(np.int64)
-        flat = (picked + n * np.arange(n_rows)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=n_rows * n).reshape(n_rows, n)
-        yield counts.astype(np.float64)
+        within = (random.random((n_rows, n)) * sizes[cell]).astype(np.int64)
+        flat = place[starts[cell] + within] + n * np.arange(n_rows)[:, None]
+        yield np.bincount(flat.ravel(), minlength=n_rows * n).reshape(n_rows, n)
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -147,11 +145,17 @@ def interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _middle(weights: Floats) -> Floats:
-    """The weights of sorted values (R, N) with CUT of each line cut off at both ends, sum 1."""
-    ends = np.cumsum(weights, axis=1)
-    ends = np.clip(ends / ends[:, -1:], CUT, 1 - CUT) - CUT
-    return np.diff(ends, axis=1, prepend=0.0) / (1 - 2 * CUT)
+def _middle_means(weights: Floats, values: Floats) -> Floats:
+    """The means of ascending values (N,) with weights (R, N), which are overwritten: (R,).
+
+    CUT of the weight at each end counts nothing. With the weights' sums c_i, each clipped to what
+    is left, the mean is that of v_i (c_i - c_(i-1)), summed by parts.
+    """
+    sums = np.cumsum(weights, axis=1, out=weights)
+    sums /= sums[:, -1:].copy()
+    np.clip(sums, CUT, 1 - CUT, out=sums)
+    inner = sums[:, :-1] @ np.diff(values)
+    return np.asarray(((1 - CUT) * values[-1] - CUT * values[0] - inner) / (1 - 2 * CUT))
 
 
 def _keys(cells: Frame) -> list[tuple[str, int]]:

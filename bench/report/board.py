@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -31,6 +31,7 @@ OVERALL_HEADINGS = (
 REFERENCE_MARK = "†"
 NOT_RANKED = "–"
 N_MISSING = 10  # cells that are named
+Record: TypeAlias = dict[str, Any]
 N_HINTED = 6  # ids that are shown beside a link
 LEGEND = (
     Paragraph(
@@ -103,8 +104,11 @@ def parts(board: Board) -> Iterator[Part]:
             OVERALL_HEADINGS, [_mean(one) for one in board.overall], frozenset((0, 2, 3, 4))
         )
     yield from _pairs(board)
-    for _, group in board.cells.groupby(["task", "length"], sort=False):
-        yield from _ranking(group, board.csv_file)
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for cell in lines_of(board.cells):
+        groups.setdefault((cell["task"], cell["length"]), []).append(cell)
+    for cells in groups.values():
+        yield from _ranking(cells, board.csv_file)
     yield Heading(2, "How to read this")
     yield Items(LEGEND)
     yield Heading(2, "Where the rows come from")
@@ -146,19 +150,22 @@ def _pairs(board: Board) -> Iterator[Part]:
     yield pair_tables.note(board.pairs)
 
 
-def _ranking(cells: pd.DataFrame, csv_file: str) -> Iterator[Part]:
-    cells = statistics.by_score(cells)
-    records = lines_of(cells)
+def _ranking(cells: Sequence[Record], csv_file: str) -> Iterator[Part]:
+    """The cells of one task and length, the best mean first, those without a score last."""
+    said = [cell["higher_is_better"] for cell in cells if pd.notna(cell["higher_is_better"])]
+    up = bool(said[0]) if said else True
+    known = [cell for cell in cells if pd.notna(cell["score"])]
+    records = sorted(known, key=lambda cell: float(cell["score"]), reverse=up)
+    records += [cell for cell in cells if pd.isna(cell["score"])]
     first = records[0]
     title = f"{first['task']}, length {first['length']:,}"
     if isinstance(first["metric"], str):
-        higher = first["higher_is_better"]
-        direction = "" if pd.isna(higher) else f" ({'higher' if higher else 'lower'} is better)"
+        direction = f" ({'higher' if up else 'lower'} is better)" if said else ""
         title += f": {first['metric']}{direction}"
     yield Heading(2, title)
     lines = [_line(cell, csv_file) for cell in records]
-    yield Table(HEADINGS, _with_levels(lines, cells), RIGHT)
-    yield from _warning(cells)
+    yield Table(HEADINGS, _with_levels(lines, records, up), RIGHT)
+    yield from _warning(records)
     instruments = [[cell["architecture"], *(one.text(cell) for one in SHOWN)] for cell in records]
     if any(any(line[1:]) for line in instruments):
         headings = ["architecture", *(one.heading for one in SHOWN)]
@@ -166,10 +173,10 @@ def _ranking(cells: pd.DataFrame, csv_file: str) -> Iterator[Part]:
         yield Table(headings, measured, frozenset(range(1, len(headings))))
 
 
-def _with_levels(lines: list[list[str | Cell]], cells: pd.DataFrame) -> list[list[str | Cell]]:
+def _with_levels(
+    lines: list[list[str | Cell]], records: Sequence[Record], higher: bool
+) -> list[list[str | Cell]]:
     """The lines of cells, the best first, and among them chance and baseline where they belong."""
-    records = lines_of(cells)
-    higher = bool(records[0]["higher_is_better"]) if pd.notna(records[0]["higher_is_better"]) else 1
     levels = []
     for name in ("chance", "baseline"):
         value = next((cell[name] for cell in records if pd.notna(cell[name])), None)
@@ -194,7 +201,7 @@ def _with_levels(lines: list[list[str | Cell]], cells: pd.DataFrame) -> list[lis
     return lines
 
 
-def _warning(cells: pd.DataFrame) -> Iterator[Part]:
+def _warning(cells: Sequence[Record]) -> Iterator[Part]:
     """Say so where one ranking holds what was not made alike."""
     what = {
         "hardware": "measured on {}",
@@ -205,7 +212,7 @@ def _warning(cells: pd.DataFrame) -> Iterator[Part]:
     }
     found = []
     for column, sentence in what.items():
-        values = sorted(set(cells[column].dropna()))
+        values = sorted({cell[column] for cell in cells if pd.notna(cell[column])})
         if len(values) > 1:
             texts = [value if isinstance(value, str) else count(value) for value in values]
             found.append(sentence.format(" and ".join(texts)))
@@ -213,7 +220,7 @@ def _warning(cells: pd.DataFrame) -> Iterator[Part]:
         yield Paragraph(f"{'; '.join(found)}.", "Not alike")
 
 
-def _line(cell: dict[str, Any], csv_file: str) -> list[str | Cell]:
+def _line(cell: Record, csv_file: str) -> list[str | Cell]:
     reference = statistics.kernel_class(cell["kernel"]) == "reference"
     return [
         NOT_RANKED if pd.isna(cell["rank"]) else str(cell["rank"]),
@@ -239,13 +246,13 @@ def _scored(value: object, low: object, high: object, one_seed: bool) -> str:
     return f"{text} (one seed)" if text and one_seed else text
 
 
-def _speed(cell: dict[str, Any], name: str, reference: bool) -> str:
+def _speed(cell: Record, name: str, reference: bool) -> str:
     ends = (count(cell[f"{name}_{end}"], 3) for end in ("low", "high"))
     text = between(count(cell[name], 3), *ends)
     return f"{text} {REFERENCE_MARK}" if text and reference else text
 
 
-def _rates(cell: dict[str, Any]) -> str:
+def _rates(cell: Record) -> str:
     """The chosen learning rate, and the window if several were tried."""
     if pd.isna(cell["learning_rate"]):
         return ""
@@ -259,7 +266,7 @@ def _either(*values: object) -> str:
     return " / ".join(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
-def _rows(cell: dict[str, Any], csv_file: str) -> str | Cell:
+def _rows(cell: Record, csv_file: str) -> str | Cell:
     """`2 + 1`, leading to the line with the ids."""
     scored = cell["score_rows"].split() if isinstance(cell["score_rows"], str) else []
     measured = [cell["measured_id"]] if isinstance(cell["measured_id"], str) else []

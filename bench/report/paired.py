@@ -36,6 +36,7 @@ N_SWAPS = 10_000
 SIGNIFICANCE = 0.05
 TAIL = 0.975
 ROUNDING = 1e-9  # of the differences' size: their variance is no smaller, and no t larger by it
+SIGNS = np.array([1.0, -1.0])
 ONE_SEED = "one seed in a cell: no interval"
 
 
@@ -170,8 +171,8 @@ def _p_values(gaps: Floats, cell: Integers) -> Floats:
         if exact:
             bits = np.arange(n_swaps)[:, None] >> np.arange(begun, begun + size)
         else:
-            bits = random.integers(0, 2, (n_swaps, size), dtype=np.int8)
-        signs = 1.0 - 2.0 * (bits & 1)
+            bits = random.integers(0, 2, (n_swaps, size), dtype=np.uint8)
+        signs = SIGNS[bits & 1]
         signs[0] = 1.0  # the names as they are
         own = signs @ part / size
         mean += own / len(sizes)
