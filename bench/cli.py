@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.certify_command import certify
+from bench.comparison_commands import app as comparison_app
 from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.instrument_commands import app as instrument_app
@@ -38,6 +39,7 @@ app.command()(measure)
 app.command(hidden=True)(work)
 app.add_typer(scaling_app)
 app.add_typer(instrument_app)
+app.add_typer(comparison_app)
 
 READER_GONE = 141
 """The exit code when nobody reads the output any more: 128 and the number of SIGPIPE."""
@@ -56,6 +58,15 @@ class TableFormat(enum.StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
+
+
+class BoardFormat(enum.StrEnum):
+    """How a leaderboard is written."""
+
+    md = "md"
+    csv = "csv"
+    html = "html"
+    latex = "latex"
 
 
 class Listed(enum.StrEnum):
@@ -188,18 +199,23 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="write nothing; exit 1 if it is stale")
     ] = False,
+    format_: Annotated[
+        list[BoardFormat] | None,
+        typer.Option("--format", "-f", help="may be given several times; default: md and csv"),
+    ] = None,
     across: AcrossOption = False,
 ) -> None:
-    """Write LEADERBOARD.md and leaderboard.csv beside the study."""
+    """Write LEADERBOARD.md, leaderboard.csv and leaderboard_overall.csv beside the study."""
     from bench.report import leaderboard as board
 
     loaded, store = _open(study)
+    formats = [one.value for one in format_ or []]
     if check:
-        stale = board.check(loaded, store, across=across)
+        stale = board.check(loaded, store, formats, across=across)
         for path in stale:
             print(f"stale: {path}")
         raise typer.Exit(1 if stale else 0)
-    for path in board.write(loaded, store, across=across):
+    for path in board.write(loaded, store, formats or board.USUAL, across=across):
         print(path)
 
 

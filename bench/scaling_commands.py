@@ -1,4 +1,4 @@
-"""`bench scaling` and `bench crossover`: how costs grow with length, and where two cross."""
+"""How things go with length: `bench scaling`, `bench crossover` and `bench generalisation`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder w
 
 
 class Format(enum.StrEnum):
-    """How exponents and crossovers are written."""
+    """How what is found is written."""
 
     text = "text"
     md = "md"
@@ -62,6 +62,27 @@ def crossover(
     asked = QUANTITIES.values() if quantity is None else [QUANTITIES[quantity.value]]
     found = [one for which in asked for one in crossovers_of(frame, first, second, which)]
     print(scaling_tables.crossover(found, format_.value), end="")
+
+
+@app.command()
+def generalisation(
+    study: StudyArgument,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="of the way from chance to its own score that still is enough"
+        ),
+    ] = 0.9,
+    threshold: Annotated[
+        float | None, typer.Option(help="a score that is enough, in place of a share")
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
+) -> None:
+    """Print the scores at lengths beyond the training length, and up to which they hold."""
+    from bench.report import generalisation_tables
+
+    frame = frame_of(study)
+    print(generalisation_tables.render(frame, format_.value, share, threshold), end="")
 
 
 def frame_of(folder: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ ARCHITECTURES = ("rnn", "lstm", "gru", "lstm_stack", "s4d", "mamba", "transforme
 LENGTHS = (128, 512, 2048, 8192)
 TASKS = {
     "adding": Scored(metric="mse", unit="", higher_is_better=False, chance=0.167),
-    "mqar": Scored(metric="accuracy", unit="", higher_is_better=True, chance=0.0156),
+    "mqar": Scored(metric="accuracy", unit="fraction", higher_is_better=True, chance=0.0156),
 }
 # A study that is quick to write and has every status in it.
 SMALL: dict[str, Any] = {"architectures": ("rnn", "lstm", "transformer"), "lengths": (128, 8192)}

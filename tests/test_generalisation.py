@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from bench import cli
 from bench.records.tidy import tidy
-from bench.report import generalisation
+from bench.report import generalisation, generalisation_tables
 from tests import synthetic
 
 
@@ -94,3 +95,30 @@ def test_a_study_without_other_lengths_has_no_lines():
     assert generalisation.by_length(frame).empty
     with pytest.raises(ValueError, match="share"):
         generalisation.summary(frame, share=90)
+
+
+@pytest.mark.parametrize("form", ["text", "md", "csv"])
+def test_the_command_prints_every_length_and_the_same_twice(form, monkeypatch, capsys):
+    given = tidy(rows([{256: 0.85, 512: 0.5, 1024: 0.3}] * 2))
+    monkeypatch.setattr("bench.scaling_commands._frame", lambda folder: given)
+    printed = []
+    for _ in range(2):
+        cli.app(["generalisation", "x", "--format", form], standalone_mode=False)
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    for score in ("0.85", "0.5", "0.3") if form != "text" else ("effective length 256", "0.55"):
+        assert score in printed[0]
+
+
+def test_a_bound_is_printed_as_one_and_a_missing_length_named():
+    given = tidy(rows([{256: 0.89, 1024: 0.89}], extra={"missing_at_512": "ValueError: a|b"}))
+    text = generalisation_tables.render(given, "md", 0.9, None)
+    assert " ≥ 256 | " in text
+    assert r"512 (ValueError: a\|b)" in text
+    assert "0.9000 *" in text
+
+
+def test_without_other_lengths_the_command_says_so():
+    frame = tidy([synthetic.row(synthetic.run())])
+    assert "test_lengths" in generalisation_tables.render(frame, "md", 0.9, None)
+    assert generalisation_tables.render(frame, "csv", 0.9, None).count("\n") == 1

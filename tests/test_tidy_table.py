@@ -208,7 +208,11 @@ def test_an_interval_depends_on_its_own_values_only() -> None:
         (markdown.count(123456, 3), "123,000"),
         (markdown.count(1.234, 3), "1.23"),
         (markdown.bytes_text(20 * 2**20), "20.0"),
-        (markdown.escape("a|b\n<c>\x1b[31m"), r"a\|b \<c> \[31m"),
+        (markdown.escape("a|b\n<c>\x1b[31m"), r"a\|b \<c> [31m"),
+        (markdown.escape("0.91 [0.90, 0.92]"), "0.91 [0.90, 0.92]"),
+        (markdown.escape("[a](b) [c][d]"), r"\[a](b) \[c]\[d]"),
+        (markdown.escape("python_bytes __init__"), r"python_bytes \_\_init\_\_"),
+        (markdown.escape("AT&T &amp; ~2 ~~x~~"), r"AT&T \&amp; ~2 \~~x\~~"),
     ],
 )
 def test_numbers_and_names_in_tables(text: str, expected: str) -> None:

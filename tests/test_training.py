@@ -220,3 +220,10 @@ def test_a_run_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert row_of(a_run()).status == "ok"
+
+
+def test_a_row_says_the_score_of_a_trivial_rule():
+    """Of 12 bits the first is its own parity, and half of the others are by chance."""
+    scored = row_of(a_run()).scored
+    assert scored.baseline == pytest.approx((1 + 11 / 2) / 12)
+    assert scored.baseline_rule == "the bit just read"

@@ -10,6 +10,11 @@ from collections.abc import Collection, Sequence
 
 MIB = 2**20
 N_DIGITS = 4  # of a score
+PLAIN = re.compile(r"[A-Za-z0-9 .,;:%()+/-]*")  # means nothing anywhere in it
+MEANINGFUL = re.compile(r"[\\|<`*$]|~(?=~)|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+LINK = re.compile(r"\][(\[:]")
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Signs that turn the direction of all that follows, columns and all."""
 
 
 def table(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Collection[int]) -> str:
@@ -24,11 +29,21 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Collec
 
 
 def escape(text: str) -> str:
-    """Text that stays text inside a Markdown table, in a terminal too."""
-    text = "".join(
-        " " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text
-    )
-    return re.sub(r"([\\|<`*\[])", r"\\\1", text.strip())
+    """Text that stays text inside a Markdown table, in a terminal too.
+
+    Only what would mean something is escaped, so that the source can be read: a bracket where a
+    link might follow, an underscore at the end of a word.
+    """
+    if PLAIN.fullmatch(text):
+        return text.strip()
+    text = "".join(" " if _breaks(sign) else "" if sign in TURNING else sign for sign in text)
+    text = MEANINGFUL.sub(r"\\\g<0>", text.strip())
+    return text.replace("[", "\\[") if LINK.search(text) else text
+
+
+def _breaks(sign: str) -> bool:
+    """Whether a sign ends a line or steers a terminal."""
+    return unicodedata.category(sign) in ("Cc", "Zl", "Zp")
 
 
 def number(value: object, n_digits: int = N_DIGITS) -> str:

@@ -18,6 +18,11 @@ Status: TypeAlias = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+def _unsaid(value: object) -> bool:
+    """Whether a later key stands at its default: rows that never had it keep their bytes."""
+    return value is None or value == ""
+
+
 class Scored(BaseModel):
     """What the score of a task means: its primary metric."""
 
@@ -27,6 +32,9 @@ class Scored(BaseModel):
     unit: str
     higher_is_better: bool
     chance: float | None
+    baseline: float | None = Field(default=None, exclude_if=_unsaid)
+    """The score of a trivial rule that reads a part of the input; None: the row does not say."""
+    baseline_rule: str = Field(default="", exclude_if=_unsaid)
 
 
 class Row(BaseModel):

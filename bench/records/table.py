@@ -12,6 +12,7 @@ from bench.errors import unknown
 from bench.records.difference import check_alike, not_alike
 from bench.records.expected import MISSING, complete, foreign, with_missing
 from bench.records.markdown import bytes_text, count, escape, number, table, with_interval
+from bench.records.shown import SHOWN
 from bench.records.summary import lines_of, problems_of, summarise
 from bench.records.tidy import tidy
 
@@ -22,8 +23,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 HEADINGS = (
     *("length", "architecture", "score", "seeds", "chance"),
     *("train tokens/s", "infer tokens/s", "peak MiB", "parameters", "state bytes"),
+    *(one.heading for one in SHOWN),
     *("kernel", "problems"),
 )
+RIGHT = (0, *range(3, len(HEADINGS) - 2))
 
 
 def render(
@@ -64,9 +67,7 @@ def _markdown(frame: pd.DataFrame, across: bool) -> str:
     check_alike(summary, across)
     for task, cells in summary.groupby("task", sort=False):
         lines = [_line(cell) for cell in lines_of(cells)]
-        parts.append(
-            f"{_title(str(task), cells)}\n\n{table(HEADINGS, lines, right=(0, *range(3, 10)))}"
-        )
+        parts.append(f"{_title(str(task), cells)}\n\n{table(HEADINGS, lines, right=RIGHT)}")
     if mixed := not_alike(summary):
         parts.append(f"warning: speeds and memory are of different {escape(mixed)}\n")
     parts.append(tally(frame))
@@ -94,6 +95,7 @@ def _line(cell: dict[str, Any]) -> list[str]:
         bytes_text(cell["peak_bytes"]),
         count(cell["parameters"]),
         count(cell["state_bytes"]),
+        *(escape(one.text(cell)) for one in SHOWN),
         escape(_first_text(cell["kernel"], cell["train_kernel"])),
         escape(problems_of(cell)),
     ]

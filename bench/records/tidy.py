@@ -7,7 +7,8 @@ setting, learning_rate          the hash of what was tuned, and the part of it t
 metric, unit, higher_is_better, chance      what the score means
 kernel, precision, accelerator, hardware, world_size    what it ran on
 versions, git_commit            of the software; `-dirty` where files differed from the commit
-then METRICS, always, and every other metric of `Row.metrics` that some row has, by name
+then METRICS, always, and every other metric of `Row.metrics` that some row has, by name; among
+them baseline and baseline_rule, the score of a trivial rule, where a row says it
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ def _line(row: Row) -> dict[str, Any]:
         "kernel": row.kernel,
         **_origin(row.provenance, run),
     }
+    if scored and scored.baseline is not None:
+        line |= {"baseline": scored.baseline, "baseline_rule": scored.baseline_rule or None}
     for name, value in row.metrics.items():
         line.setdefault(name, value)
     return line

@@ -25,6 +25,7 @@ from bench.records.summary import CELL, lines_of, summarise
 Frame = pd.DataFrame
 SHARE = 0.9
 TESTED = "tested_length"
+TESTED_COLUMN = re.compile(r"(?:test_.+_at|missing_at)_\d+")
 BY_LENGTH_COLUMNS = [
     *CELL,
     *(TESTED, "ratio", "score", "score_low", "score_high", "n_seeds", "n_wanted", "missing"),
@@ -118,13 +119,15 @@ def _typed(found: Frame) -> Frame:
 def _cells(frame: Frame) -> list[tuple[dict[str, Any], Frame]]:
     """Each cell with the runs of its chosen setting, if some length but its own was tested."""
     trained = frame[frame["purpose"] == "train"]
+    tested = [name for name in trained.columns if TESTED_COLUMN.fullmatch(str(name))]
+    if not tested or trained[tested].isna().all(axis=None):
+        return []
+    keys = [*CELL, "setting"]
+    runs_of = dict(iter(trained.sort_values(["seed", "id"]).groupby(keys, sort=False)))
     found = []
     for cell in lines_of(summarise(frame)):
-        chosen = trained["setting"] == cell["setting"]
-        for key in CELL:
-            chosen &= trained[key] == cell[key]
-        runs = trained[chosen].sort_values(["seed", "id"])
-        if len(runs) and len(_lengths(runs, cell)) > 1:
+        runs = runs_of.get(tuple(cell[key] for key in keys))
+        if runs is not None and len(_lengths(runs, cell)) > 1:
             found.append((cell, runs))
     return found
 

@@ -1,4 +1,4 @@
-"""What rows allow to say: ranks with ties, and a mean rank only where nothing is missing.
+"""What rows allow to say: ranks with ties, and means over tasks only where nothing is missing.
 
 Intervals over seeds are those of `bench.records.bootstrap`, settings those that val chose
 (`bench.records.summary`).
@@ -6,6 +6,7 @@ Intervals over seeds are those of `bench.records.bootstrap`, settings those that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from bench.records.noise import differ
 from bench.records.summary import lines_of
+from bench.report.aggregate import Mean, Sample, interquartile_mean, why_incomplete
 
 Frame = pd.DataFrame
 
@@ -52,21 +54,24 @@ def _higher_is_better(cells: Frame) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Overall:
-    """An architecture's mean rank over all tasks and lengths, or why it has none."""
+    """An architecture's means over all tasks and lengths, or why it has none."""
 
     architecture: str
     mean_rank: float | None
     n_cells: int  # tasks x lengths that were to be trained
     n_first: int  # in which no other was clearly better
     refused: str  # empty if there is a mean rank
+    score: Mean | None = None  # the interquartile mean of its normalised scores
+    score_refused: str = ""
 
 
-def overall(ranked: Frame) -> list[Overall]:
-    """Every architecture, the lowest mean rank first.
+def overall(ranked: Frame, samples: Sequence[Sample] = ()) -> list[Overall]:
+    """Every architecture, the lowest mean rank first, with the means of its sample if given.
 
     A mean over what happens to be there flatters who fails where it is hard: it is refused unless
     every seed of every cell ended well.
     """
+    scores = {one.architecture: one for one in samples}
     trained = ranked[ranked["n_wanted"] > 0]
     wanted = trained[["task", "length"]].drop_duplicates()
     found = []
@@ -74,6 +79,7 @@ def overall(ranked: Frame) -> list[Overall]:
         cells = wanted.merge(cells, on=["task", "length"], how="left")
         refused = next(filter(None, map(_why_refused, lines_of(cells))), "")
         mean = None if refused or cells.empty else float(cells["rank"].astype(float).mean())
+        sample = scores.get(str(architecture))
         found.append(
             Overall(
                 architecture=str(architecture),
@@ -81,6 +87,8 @@ def overall(ranked: Frame) -> list[Overall]:
                 n_cells=len(cells),
                 n_first=int((cells["rank"] == 1).sum()),
                 refused=refused,
+                score=interquartile_mean(sample) if sample and not sample.refused else None,
+                score_refused=sample.refused if sample else "",
             )
         )
     return sorted(found, key=lambda one: np.inf if one.mean_rank is None else one.mean_rank)
@@ -88,10 +96,8 @@ def overall(ranked: Frame) -> list[Overall]:
 
 def _why_refused(cell: dict[str, Any]) -> str:
     where = f"{cell['task']} at {cell['length']}"
-    if pd.isna(cell["n_wanted"]) or not cell["n_wanted"]:
-        return f"{where} is not in the study"
-    if cell["problems"]:
-        return f"{where}: {cell['problems']} of {cell['n_wanted']} seeds"
+    if reason := why_incomplete(cell, where):
+        return reason
     if pd.isna(cell["rank"]):
         return f"{where}: one seed has no interval, so no rank"
     return ""

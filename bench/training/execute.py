@@ -199,6 +199,8 @@ def described(prepared: Prepared) -> dict[str, Any]:
             unit=primary.unit,
             higher_is_better=primary.higher_is_better,
             chance=primary.chance,
+            baseline=primary.baseline,
+            baseline_rule=primary.baseline_rule,
         ),
         "metrics": {
             "parameters": parameters,
