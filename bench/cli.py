@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.certify_command import certify
+from bench.claims_command import claims
 from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.measure_command import measure
+from bench.published_command import published
+from bench.reproduction_command import reproduction
 from bench.scaling_commands import app as scaling_app
+from bench.tensorboard_command import tensorboard
+from bench.wandb_command import app as wandb_app
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -31,7 +36,12 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 app.command()(certify)
+app.command()(claims)
 app.command()(measure)
+app.command()(published)
+app.command()(reproduction)
+app.command()(tensorboard)
+app.add_typer(wandb_app, name="wandb")
 app.add_typer(scaling_app)
 
 READER_GONE = 141
