@@ -83,7 +83,8 @@ def test_what_no_claim_can_be_is_one_line_with_its_place(tmp_path, evidence, lin
         ("", "has to be a mapping"),
         ("- a\n", "has to be a mapping"),
         ("claims: []\n", "claims"),
-        ("claim: []\n", "did you mean 'claims'"),
+        ("claim: []\n", "claims is missing"),
+        ("claims: []\nclaim: []\n", "line"),
         ("claims: [\n", "is not YAML"),
     ],
 )

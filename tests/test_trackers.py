@@ -252,6 +252,7 @@ def offline_records(path):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         yield record
+    store.close()
 
 
 def test_event_files_hold_the_curves_and_the_numbers(filled, tmp_path):
