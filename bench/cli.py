@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.certify_command import certify
+from bench.claims_command import claims
 from bench.comparison_commands import app as comparison_app
 from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.instrument_commands import app as instrument_app
 from bench.measure_command import measure
+from bench.published_command import published
+from bench.reproduction_command import reproduction
 from bench.scaling_commands import app as scaling_app
 from bench.submit_command import sweep_on_slurm
+from bench.tensorboard_command import tensorboard
+from bench.wandb_command import app as wandb_app
 from bench.work_command import work
 
 if TYPE_CHECKING:
@@ -35,8 +40,13 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 app.command()(certify)
+app.command()(claims)
 app.command()(measure)
 app.command(hidden=True)(work)
+app.command()(published)
+app.command()(reproduction)
+app.command()(tensorboard)
+app.add_typer(wandb_app, name="wandb")
 app.add_typer(scaling_app)
 app.add_typer(instrument_app)
 app.add_typer(comparison_app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -70,6 +71,32 @@ def parse(text: str, where: str) -> Any:
         raise UserError(f"{where} is not YAML: it is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def line_of(text: str, path: Sequence[str | int]) -> int:
+    """The line, from 1, of what is at a path of keys and indices, or of the last part there is.
+
+    The text is one that `parse` takes.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    line = 0
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [pair for pair in node.value if pair[0].value == str(part)]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return int(line) + 1
 
 
 def _size(node: yaml.Node, known: dict[yaml.Node, float]) -> float:

@@ -20,6 +20,9 @@ Example::
       instruments: [throughput, memory]
       task: [python_bytes]      # these keys replace the grid's
       length: [128, 512, 2048]
+    reproduces:                 # a table of a paper, see `bench published` and `bench reproduction`
+      citation: "Bai, Kolter, Koltun 2018, arXiv 1803.01271, Table 1"
+      tolerance: 0.01           # in the unit of the score
 """
 
 from __future__ import annotations
@@ -42,6 +45,15 @@ STUDY_FILE = "study.yaml"
 BATCH_KEYS = ("training.batch_size", "training.tokens_per_batch")  # one of them, not both
 
 
+class Reproduces(Spec):
+    """The published numbers that a study is held against."""
+
+    citation: Line  # as results/published.csv has it
+    tolerance: float = Field(gt=0)  # how far a score may lie from what is printed, in its unit
+    task: Line | None = None  # only this task of the paper, by its name there; None: all
+    architecture: Line | None = None
+
+
 class StudyFile(Spec):
     """What `study.yaml` may hold."""
 
@@ -52,6 +64,7 @@ class StudyFile(Spec):
     include: list[dict[str, JsonValue]] = Field(default_factory=list)
     exclude: list[dict[str, JsonValue]] = Field(default_factory=list)
     measure: dict[str, JsonValue] | None = None
+    reproduces: Reproduces | None = None
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -74,6 +87,7 @@ class Study:
     title: str
     question: str
     runs: tuple[Run, ...]
+    reproduces: Reproduces | None = None
 
 
 def load(path: Path) -> Study:
@@ -97,7 +111,8 @@ def load(path: Path) -> Study:
     try:
         parsed = StudyFile.model_validate(given)
     except ValidationError as error:
-        raise from_validation(error, str(file), keys_of(StudyFile)) from None
+        choices = keys_of(StudyFile) | keys_of(Reproduces, "reproduces.")
+        raise from_validation(error, str(file), choices) from None
     runs = tuple(_expand(parsed, str(file)))
     return Study(
         name=file.resolve().parent.name,
@@ -105,6 +120,7 @@ def load(path: Path) -> Study:
         title=parsed.title,
         question=parsed.question or "",
         runs=runs,
+        reproduces=parsed.reproduces,
     )
 
 
@@ -120,14 +136,14 @@ def one_run(architecture: str, task: str, length: int, seed: int, settings: Sequ
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
-        _known_key(key, "--set")
+        check_key(key, "--set")
         changes[key] = plain_yaml.parse(text, f"--set {key}")
     return parse_run(_over(base, changes, "run"), "run")
 
 
 def _expand(study: StudyFile, where: str) -> Iterator[Run]:
     for key in itertools.chain(study.base, *study.grid, *study.include, *study.exclude):
-        _known_key(key, where)
+        check_key(key, where)
     for grid in study.grid:
         for key, values in grid.items():
             if not values:
@@ -140,7 +156,11 @@ def _expand(study: StudyFile, where: str) -> Iterator[Run]:
     unused = dict(enumerate(study.exclude))
     for data in itertools.chain(*grids, extras, measured):
         run = parse_run(data, where)
-        matching = [i for i, pattern in enumerate(study.exclude) if _matches(run, pattern, where)]
+        matching = [
+            index
+            for index, pattern in enumerate(study.exclude)
+            if matches(run, pattern, f"{where}: exclude")
+        ]
         for index in matching:
             unused.pop(index, None)
         if not matching:
@@ -219,10 +239,11 @@ def _over(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> di
     return result
 
 
-def _known_key(key: str, where: str) -> None:
+def check_key(key: str, where: str) -> None:
+    """Raise UserError if no run has this dotted key; options are the catalogue's to know."""
     section, _, last = key.rpartition(".")
     if section.split(".")[0] in ("architecture", "task"):
-        return  # an option: the catalogue knows
+        return
     if section not in RUN_KEYS:
         raise UserError(f"{where}: {unknown('section', section, filter(None, RUN_KEYS))}")
     if last not in RUN_KEYS[section]:
@@ -230,9 +251,17 @@ def _known_key(key: str, where: str) -> None:
         raise UserError(f"{place}: {unknown('key', last, RUN_KEYS[section])}")
 
 
-def _matches(run: Run, pattern: Mapping[str, Any], where: str) -> bool:
+def matches(run: Run, pattern: Mapping[str, Any], where: str) -> bool:
+    """Whether every key of a pattern has, in the run, the value or one of the values given.
+
+    Keys are those of a grid, and `purpose`. An architecture or task is named, with any options, or
+    given as a mapping, with these options and no other.
+
+    Raises:
+        UserError: an empty pattern, or one with a key that is a section.
+    """
     if not pattern:
-        raise UserError(f"{where}: exclude: an empty pattern would leave out everything")
+        raise UserError(f"{where}: an empty pattern would match everything")
     return all(
         _value_matches(_lookup(run, key, where), value if isinstance(value, list) else [value])
         for key, value in pattern.items()
@@ -247,7 +276,7 @@ def _lookup(run: Run, key: str, where: str) -> Any:
     for part in filter(None, rest.split(".")):
         found = getattr(found, part)
     if isinstance(found, Spec) and not isinstance(found, Choice):
-        raise UserError(f"{where}: exclude: {key} is a section; name a key in it: {key}.steps, ...")
+        raise UserError(f"{where}: {key} is a section; name a key in it: {key}.steps, ...")
     return found
 
 

@@ -39,6 +39,10 @@ def below(module: str, packages: tuple[str, ...]) -> bool:
         ("tasks", ("bench", "architectures", "lightning")),
         ("bench/records", ("torch", "lightning", "bench.report", "bench.launch", "bench.training")),
         ("bench/report", ("torch", "lightning", "bench.launch", "bench.training", "architectures")),
+        (
+            "bench/trackers",
+            ("torch", "lightning", "bench.launch", "bench.training", "bench.report"),
+        ),
         ("bench/training", ("bench.launch", "bench.report", "bench.measure")),
         ("bench/measure", ("bench.launch", "bench.report")),
         ("bench/certify", ("bench.launch", "bench.report", "bench.records", "tasks")),
@@ -60,7 +64,8 @@ def test_what_a_login_node_needs_imports_no_torch(module):
 
 def test_no_accelerator_library_is_imported_at_the_top_of_a_file():
     """One missing CUDA package must not take the whole catalogue with it."""
-    optional = ("mamba_ssm", "causal_conv1d", "triton", "wandb", "flash_attn", "pynvml", "sklearn")
+    optional = ("mamba_ssm", "causal_conv1d", "triton", "flash_attn", "pynvml", "sklearn")
+    optional += ("wandb", "tensorboardX")
     jit = "architectures.kernels.cuda.jit"  # Triton's own language, imported on a device alone
     for path in FILES:
         if path.is_relative_to(ROOT / jit.replace(".", "/")):
@@ -110,7 +115,7 @@ def test_every_dependency_is_pinned():
         if "==" in line
     }
     wanted = [*project["dependencies"]]
-    for extra in ("data", "dev"):
+    for extra in ("data", "dev", "wandb", "tensorboard"):
         wanted += project["optional-dependencies"][extra]
     names = {spec.split(">")[0].split("!")[0].split("<")[0].strip().lower() for spec in wanted}
     assert names <= pins

@@ -1,0 +1,45 @@
+"""`bench claims`: statements held against the rows of a study."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ClaimsFormat(enum.StrEnum):
+    """How verdicts are written."""
+
+    text = "text"
+    md = "md"
+    json = "json"
+
+
+def claims(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="default: claims.yaml of the study, or else what textbooks say"),
+    ] = None,
+    format_: Annotated[ClaimsFormat, typer.Option("--format", "-f")] = ClaimsFormat.text,
+) -> None:
+    """Print what the rows of a study say to each claim: supported, refuted or undecided."""
+    from bench.records.expected import complete
+    from bench.records.store import Store
+    from bench.report import claims as report
+    from bench.report.claim_file import FILE, SHIPPED, read
+    from bench.study import load
+
+    loaded = load(study)
+    frame = complete(loaded, Store(loaded.folder))
+    own = loaded.folder / FILE
+    path = file or (own if own.exists() else SHIPPED)
+    judged = report.judge(read(path, frame), loaded, frame)
+    write = {
+        ClaimsFormat.text: report.as_text,
+        ClaimsFormat.md: report.as_markdown,
+        ClaimsFormat.json: report.as_json,
+    }
+    print(write[format_](judged), end="")

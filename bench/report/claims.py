@@ -1,0 +1,222 @@
+"""Claims: statements held against the rows of a study, each supported, refuted or undecided.
+
+An effect supports what is said if its whole 95% interval lies where the evidence asks for, refutes
+it if the whole interval lies elsewhere, and otherwise decides nothing. A claim is supported if all
+of its evidence is, refuted if any is, and otherwise undecided, with the runs that would decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from bench.records.markdown import between, escape, number, table
+from bench.report.claim_effects import Effect, Group, effect, group_of
+from bench.report.claim_file import Claim, Evidence, flat
+from bench.report.claim_remedies import remedies
+from bench.study import Study
+
+Verdict: TypeAlias = Literal["supported", "refuted", "undecided"]
+VERDICTS: tuple[Verdict, ...] = ("supported", "refuted", "undecided")
+N_SHOWN_ROWS = 4
+HEADINGS = ("comparison", "asked", "effect [95% interval]", "n", "verdict", "rows")
+LEGEND = """\
+Supported: the whole 95% interval lies where the comparison asks; refuted: the whole interval lies \
+elsewhere; undecided: neither, or too few rows. A claim needs all of its comparisons. What rows say \
+holds for these tasks, sizes and budgets.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of one comparison."""
+
+    evidence: Evidence
+    effect: Effect
+    verdict: Verdict
+    why: str  # empty unless undecided
+    remedies: tuple[str, ...]  # lines that say what would decide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A claim and its verdict."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all its evidence together."""
+        found = {finding.verdict for finding in self.findings}
+        return next(
+            (verdict for verdict in ("refuted", "undecided") if verdict in found), "supported"
+        )
+
+
+def judge(claims: Sequence[Claim], study: Study, frame: pd.DataFrame) -> list[Judged]:
+    """Hold every claim against the tidy table of a study, missing runs included."""
+    return [
+        Judged(
+            claim=claim,
+            findings=tuple(
+                _finding(one, study, frame)
+                for evidence in claim.evidence
+                for one in evidence.one_by_one()
+            ),
+        )
+        for claim in claims
+    ]
+
+
+def _finding(evidence: Evidence, study: Study, frame: pd.DataFrame) -> Finding:
+    runs = {run.id: run for run in study.runs}
+    group = group_of(evidence.group, evidence, runs, frame)
+    against = None
+    if evidence.against is not None:
+        against = group_of(evidence.against, evidence, runs, frame)
+    found = effect(evidence, group, against)
+    verdict, why = _verdict(evidence, found)
+    sides: list[Group] = [group] if against is None else [group, against]
+    return Finding(
+        evidence=evidence,
+        effect=found,
+        verdict=verdict,
+        why=why,
+        remedies=tuple(remedies(evidence, sides, study)) if verdict == "undecided" else (),
+    )
+
+
+def _verdict(evidence: Evidence, found: Effect) -> tuple[Verdict, str]:
+    if found.missing:
+        return "undecided", found.missing
+    least = 1 if evidence.exact else evidence.min_n
+    if found.n < least:
+        return "undecided", f"{found.n} of the {least} that are needed"
+    if found.low is None or found.high is None:
+        return "undecided", "one row, which has no interval of its own"
+    low, high = evidence.region
+    if low <= found.low and found.high <= high:
+        return "supported", ""
+    if found.high < low or found.low > high:
+        return "refuted", ""
+    return "undecided", "the interval reaches across"
+
+
+def as_text(judged: Sequence[Judged]) -> str:
+    """For the terminal: a paragraph for each claim."""
+    parts = []
+    for one in judged:
+        lines = [f"{one.verdict:9}  {one.claim.says}"]
+        for finding in one.findings:
+            verdict = finding.verdict + (f": {finding.why}" if finding.why else "")
+            told = f"{comparison(finding.evidence)}, {_asked(finding.evidence)}"
+            lines.append(f"    {told}: {_effect(finding)}n {finding.effect.n}, {verdict}")
+            lines += [f"      rows {_row_names(finding)}"] if finding.effect.rows else []
+        lines += [f"    {line}" for line in _remedies(one)]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, _tally(judged)])
+
+
+def as_markdown(judged: Sequence[Judged]) -> str:
+    """A section for a page or a README."""
+    parts = ["## Claims\n", LEGEND]
+    for one in judged:
+        source = f" ({escape(one.claim.source)})" if one.claim.source else ""
+        parts.append(f"### {one.verdict.capitalize()}: {escape(one.claim.says)}{source}\n")
+        lines = [
+            [
+                escape(comparison(finding.evidence)),
+                escape(_asked(finding.evidence)),
+                escape(_effect(finding).removesuffix(", ")),
+                str(finding.effect.n),
+                escape(finding.verdict + (f": {finding.why}" if finding.why else "")),
+                _row_names(finding),
+            ]
+            for finding in one.findings
+        ]
+        parts.append(table(HEADINGS, lines, right=(3,)))
+        if told := _remedies(one):
+            parts.append("```\n{}\n```\n".format("\n".join(told).replace("```", "` ` `")))
+    return "\n".join([*parts, _tally(judged)])
+
+
+def as_json(judged: Sequence[Judged]) -> str:
+    """Everything, every row id too."""
+    data = [
+        {
+            "name": one.claim.name,
+            "says": one.claim.says,
+            "source": one.claim.source,
+            "verdict": one.verdict,
+            "evidence": [_record(finding) for finding in one.findings],
+        }
+        for one in judged
+    ]
+    return f"{json.dumps(data, indent=1, allow_nan=False)}\n"
+
+
+def comparison(evidence: Evidence) -> str:
+    """`test_score of {architecture: lstm} less {architecture: rnn}`."""
+    if evidence.exponent is not None:
+        what = f"exponent of {evidence.exponent} in length"
+    elif evidence.share_of is not None:
+        what = f"share of {evidence.metric} {evidence.share_of}"
+    else:
+        what = str(evidence.metric)
+    told = f"{what} of {flat(evidence.group)}"
+    if evidence.against is None:
+        return told
+    word = "over" if evidence.by == "ratio" else "less"
+    return f"{told} {word} that of {flat(evidence.against)}"
+
+
+def _record(finding: Finding) -> dict[str, Any]:
+    found = finding.effect
+    return {
+        "comparison": comparison(finding.evidence),
+        "asked": _asked(finding.evidence),
+        "effect": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+        "verdict": finding.verdict,
+        "why": finding.why,
+        "rows": list(found.rows),
+        "would_decide": list(finding.remedies),
+    }
+
+
+def _asked(evidence: Evidence) -> str:
+    if evidence.between is not None:
+        return f"between {evidence.between[0]:g} and {evidence.between[1]:g}"
+    return f"{evidence.relation} {getattr(evidence, evidence.relation):g}"
+
+
+def _effect(finding: Finding) -> str:
+    found = finding.effect
+    if found.value is None:
+        return ""
+    return f"{between(number(found.value), number(found.low), number(found.high))}, "
+
+
+def _row_names(finding: Finding) -> str:
+    rows = finding.effect.rows
+    more = len(rows) - N_SHOWN_ROWS
+    return " ".join(rows[:N_SHOWN_ROWS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _remedies(one: Judged) -> list[str]:
+    """What would decide a claim: lines of all its undecided comparisons, each once."""
+    if one.verdict != "undecided":
+        return []
+    return list(dict.fromkeys(line for finding in one.findings for line in finding.remedies))
+
+
+def _tally(judged: Sequence[Judged]) -> str:
+    counts = {verdict: sum(one.verdict == verdict for one in judged) for verdict in VERDICTS}
+    return f"{len(judged)} claims: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "\n"

@@ -1,0 +1,313 @@
+"""Claims: a verdict is what the rows say, and says nothing where they say nothing."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.records.expected import complete
+from bench.records.store import Store
+from bench.report.claim_effects import _wilson
+from bench.report.claim_file import SHIPPED, read
+from bench.report.claims import as_json, as_markdown, as_text, judge
+from bench.study import load
+from tests import synthetic
+
+LEVEL = "{metric: test_score, group: {architecture: lstm}, above: 0.75, min_n: 3}"
+BETTER = (
+    "{metric: test_score, group: {architecture: lstm}, against: {architecture: rnn}, "
+    "above: 0, min_n: 3}"
+)
+
+
+def file_of(tmp_path, *evidence, **more):
+    lines = "".join(f"      - {one}\n" for one in evidence)
+    path = tmp_path / "claims.yaml"
+    head = "claims:\n  - name: {name}\n    says: {says}\n    evidence:\n"
+    path.write_text(head.format(**{"name": "one", "says": "It is so.", **more}) + lines)
+    return path
+
+
+def judged(tmp_path, rows, *evidence, missing=(), **more):
+    """The verdict of one claim on rows, a list of (run, changes of its row)."""
+    store = Store(tmp_path)
+    for run, changes in rows:
+        store.write(synthetic.row(run, **changes))
+    study = synthetic.study([*(run for run, _ in rows), *missing], tmp_path)
+    frame = complete(study, store)
+    (found,) = judge(read(file_of(tmp_path, *evidence, **more), frame), study, frame)
+    return found
+
+
+def scored(architecture, values, **more):
+    return [
+        (
+            synthetic.run(architecture, "mqar", seed=seed, **more),
+            {"metrics": {"test_score": value, "val_score": value}},
+        )
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "why"),
+    [
+        ((0.90, 0.92, 0.94), "supported", ""),
+        ((0.50, 0.52, 0.54), "refuted", ""),
+        ((0.60, 0.75, 0.90), "undecided", "reaches across"),
+        ((0.90, 0.92), "undecided", "2 of the 3 that are needed"),
+        ((0.90,), "undecided", "1 of the 3"),
+    ],
+)
+def test_the_whole_interval_decides(tmp_path, values, verdict, why):
+    found = judged(tmp_path, scored("lstm", values), LEVEL)
+    (finding,) = found.findings
+    assert (found.verdict, finding.effect.n) == (verdict, len(values))
+    assert finding.effect.value == pytest.approx(sum(values) / len(values))
+    assert why in finding.why
+    assert len(finding.effect.rows) == len(values)
+
+
+def test_one_row_without_an_interval_decides_nothing(tmp_path):
+    found = judged(tmp_path, scored("lstm", [0.9]), LEVEL.replace("min_n: 3", "min_n: 1"))
+    assert "no interval" in found.findings[0].why
+
+
+@pytest.mark.parametrize(
+    ("lstm", "rnn", "verdict"),
+    [
+        ((0.9, 0.6, 0.7), (0.8, 0.5, 0.6), "supported"),  # in every seed, though the means mix
+        ((0.8, 0.5, 0.6), (0.9, 0.6, 0.7), "refuted"),
+        ((0.9, 0.5, 0.6), (0.8, 0.6, 0.6), "undecided"),
+    ],
+)
+def test_seeds_are_paired(tmp_path, lstm, rnn, verdict):
+    rows = scored("lstm", lstm) + scored("rnn", rnn)
+    found = judged(tmp_path, rows, BETTER)
+    assert (found.verdict, found.findings[0].effect.n) == (verdict, 3)
+
+
+def test_a_cell_that_ended_badly_is_never_left_out_of_a_mean(tmp_path):
+    rows = scored("lstm", (0.9, 0.9, 0.9, 0.9))
+    rows[3] = (rows[3][0], {"status": "diverged"})
+    (finding,) = judged(tmp_path, rows, LEVEL).findings
+    assert finding.verdict == "undecided"
+    assert "1 diverged of 4 runs" in finding.why
+    assert "bench retry" in finding.remedies[0]
+    assert "diverged" in finding.remedies[0]
+
+
+def test_missing_cells_are_asked_for_by_the_sweep(tmp_path):
+    rows = scored("lstm", (0.9, 0.9))
+    more = [synthetic.run("lstm", "mqar", seed=2)]
+    (finding,) = judged(tmp_path, rows, LEVEL, missing=more).findings
+    assert finding.remedies == (f"run the 1 missing: bench sweep {tmp_path}",)
+
+
+def test_runs_that_no_study_has_are_lines_for_a_study(tmp_path):
+    (finding,) = judged(tmp_path, scored("rnn", (0.5,)), LEVEL).findings
+    assert finding.verdict == "undecided"
+    assert finding.remedies[2:] == tuple(
+        f"  - {{architecture: lstm, seed: {seed}}}" for seed in range(3)
+    )
+
+
+def test_too_few_seeds_ask_for_as_many_again(tmp_path):
+    (finding,) = judged(tmp_path, scored("lstm", (0.6, 0.75, 0.9)), LEVEL).findings
+    assert finding.remedies[2:] == tuple(
+        f"  - {{architecture: lstm, seed: {seed}}}" for seed in (3, 4, 5)
+    )
+
+
+def test_what_a_snippet_asks_for_decides(tmp_path):
+    """The remedy of a measured comparison is a study that gives it."""
+    evidence = (
+        "{metric: peak_bytes, group: {architecture: lstm, length: [64, 128]}, "
+        "above: 0, exact: true}"
+    )
+    (finding,) = judged(tmp_path, scored("rnn", (0.5,)), evidence).findings
+    study = tmp_path / "more"
+    study.mkdir()
+    lines = "\n".join(finding.remedies[1:])
+    base = "base: {task: mqar, training: {steps: 9, warmup_steps: 3}}"
+    (study / "study.yaml").write_text(f"title: More\n{base}\n{lines}\n")
+    runs = load(study).runs
+    assert [(run.length, run.measure.instruments) for run in runs] == [
+        (64, ("memory",)),
+        (128, ("memory",)),
+    ]
+
+
+def test_several_settings_are_the_one_that_val_chose(tmp_path):
+    rows = []
+    for rate, value in ((0.001, 0.5), (0.01, 0.9)):
+        training = {"steps": 300, "learning_rate": rate}
+        rows += scored("lstm", (value, value + 0.01, value + 0.02), training=training)
+    (finding,) = judged(tmp_path, rows, LEVEL).findings
+    assert (finding.verdict, finding.effect.n) == ("supported", 3)
+
+
+def test_two_architectures_under_one_pattern_are_told(tmp_path):
+    rows = scored("lstm", (0.9, 0.9, 0.9))
+    rows += scored({"name": "lstm", "layers": 3}, (0.8, 0.8, 0.8))
+    (finding,) = judged(tmp_path, rows, LEVEL).findings
+    assert finding.verdict == "undecided"
+    assert "several architectures, lstm, lstm(layers=3)" in finding.why
+    one = LEVEL.replace("architecture: lstm", "architecture: {name: lstm}")
+    (tmp_path / "again").mkdir()
+    assert judged(tmp_path / "again", rows, one).verdict == "supported"
+
+
+def clipped(n_diverged, n, clip):
+    training = {"steps": 300, "clip_norm": clip}
+    return [
+        (
+            synthetic.run("rnn", "mqar", seed=seed, training=training),
+            {"status": "diverged"} if seed < n_diverged else {},
+        )
+        for seed in range(n)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("without", "verdict"), [(6, "supported"), (2, "undecided"), (0, "undecided")]
+)
+def test_shares_of_outcomes_are_compared_with_newcombes_interval(tmp_path, without, verdict):
+    rows = clipped(without, 6, None) + clipped(0, 6, 1.0)
+    evidence = (
+        "{metric: status, share_of: diverged, group: {training.clip_norm: null}, "
+        "against: {training.clip_norm: 1.0}, above: 0, min_n: 5}"
+    )
+    (finding,) = judged(tmp_path, rows, evidence).findings
+    assert finding.verdict == verdict
+    assert finding.effect.value == pytest.approx(without / 6)
+
+
+def test_wilsons_interval_is_the_published_one():
+    from scipy.stats import binomtest
+
+    for k, n in ((0, 6), (3, 7), (6, 6)):
+        expected = binomtest(k, n).proportion_ci(method="wilson")
+        assert _wilson(k, n) == pytest.approx((expected.low, expected.high))
+
+
+def measured(architecture, length, **metrics):
+    run = synthetic.measuring(architecture, "mqar", length)
+    return run, {"metrics": {"noise_floor": 1.01, **metrics}}
+
+
+def speed(value, error=0.01):
+    name = "train_tokens_per_s"
+    return {name: value, f"{name}_low": value * (1 - error), f"{name}_high": value * (1 + error)}
+
+
+@pytest.mark.parametrize(
+    ("slow", "verdict"), [(800.0, "supported"), (960.0, "undecided"), (1500.0, "refuted")]
+)
+def test_a_ratio_of_speeds_within_the_noise_is_no_difference(tmp_path, slow, verdict):
+    rows = [measured("lstm", 128, **speed(slow)), measured("gru", 128, **speed(1000.0))]
+    evidence = (
+        "{metric: train_tokens_per_s, group: {architecture: lstm}, "
+        "against: {architecture: gru}, by: ratio, below: 1, min_n: 1}"
+    )
+    (finding,) = judged(tmp_path, rows, evidence).findings
+    assert (finding.verdict, finding.effect.value) == (verdict, pytest.approx(slow / 1000))
+
+
+def test_groups_at_two_lengths_are_paired_over_them(tmp_path):
+    rows = [
+        measured(name, length, state_bytes=size)
+        for name, at in (("lstm", (512, 512)), ("transformer", (1000, 8000)))
+        for length, size in zip((128, 1024), at, strict=True)
+    ]
+    evidence = (
+        "{metric: state_bytes, group: {length: 1024}, against: {length: 128}, by: ratio, "
+        "each: {architecture: [lstm, transformer]}, between: [1, 1], exact: true}"
+    )
+    found = judged(tmp_path, rows, evidence)
+    effects = [finding.effect.value for finding in found.findings]
+    assert effects == [1.0, pytest.approx(8.0)]
+    assert [finding.verdict for finding in found.findings] == ["supported", "refuted"]
+    assert found.verdict == "refuted"
+
+
+def series(architecture, power, lengths=(256, 512, 1024, 2048, 4096)):
+    return [
+        measured(
+            architecture,
+            length,
+            tokens_per_batch=length,
+            **speed(1e6 * (length / 256) ** (1 - power), 0.005),
+        )
+        for length in lengths
+    ]
+
+
+def test_exponents_are_those_of_the_scaling_table(tmp_path):
+    rows = series("lstm", 1.0) + series("transformer", 2.0)
+    linear = "{exponent: train, group: {architecture: lstm}, between: [0.8, 1.2], min_n: 4}"
+    steeper = (
+        "{exponent: train, group: {architecture: transformer}, "
+        "against: {architecture: lstm}, above: 0.5, min_n: 4}"
+    )
+    found = judged(tmp_path, rows, linear, steeper)
+    assert found.verdict == "supported"
+    assert found.findings[0].effect.value == pytest.approx(1.0, abs=0.02)
+    assert found.findings[1].effect.value == pytest.approx(1.0, abs=0.05)
+    assert len(found.findings[0].effect.rows) == 5
+
+
+def test_an_exponent_of_too_few_lengths_asks_for_a_longer_one(tmp_path):
+    rows = series("lstm", 1.0, lengths=(256, 512))
+    linear = "{exponent: train, group: {architecture: lstm}, between: [0.8, 1.2], min_n: 4}"
+    (finding,) = judged(tmp_path, rows, linear).findings
+    assert "2 lengths measured, 3 are needed" in finding.why
+    assert "length: 1024" in finding.remedies[-1]
+    assert "measure.instruments: [throughput]" in finding.remedies[-1]
+
+
+def test_all_evidence_has_to_hold(tmp_path):
+    rows = scored("lstm", (0.9, 0.92, 0.94))
+    no_rows = "{metric: test_score, group: {architecture: gru}, above: 0}"
+    wrong = LEVEL.replace("0.75", "0.99")
+    assert judged(tmp_path, rows, LEVEL, no_rows).verdict == "undecided"
+    (tmp_path / "again").mkdir()
+    assert judged(tmp_path / "again", rows, LEVEL, no_rows, wrong).verdict == "refuted"
+
+
+def test_the_shipped_claims_need_no_rows_to_be_read(tmp_path):
+    study = synthetic.study([synthetic.run()], tmp_path)
+    frame = complete(study, Store(tmp_path))
+    claims = read(SHIPPED, frame)
+    found = judge(claims, study, frame)
+    assert len(claims) >= 11
+    assert {one.verdict for one in found} == {"undecided"}
+    for one in found:
+        assert any(finding.remedies for finding in one.findings), one.claim.name
+
+
+def test_hostile_text_stays_text(tmp_path):
+    architecture = {"name": "lstm", "label": "<script>|`alert`"}
+    rows = scored(architecture, (0.9, 0.92, 0.94))
+    evidence = LEVEL.replace("architecture: lstm", 'architecture: "<script>|`alert`"')
+    found = [judged(tmp_path, rows, evidence, says='"<b>|`x` \\"so\\""')]
+    assert found[0].verdict == "supported"
+    text = as_markdown(found)
+    assert "\\<script>\\|" in text
+    assert "\\<b>\\|" in text
+    assert json.loads(as_json(found))[0]["evidence"][0]["n"] == 3
+    assert "<script>" in as_text(found)
+
+
+def test_the_command_tells_rows_and_what_would_decide(tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        "title: T\nbase: {task: parity, length: 16}\ngrid: {architecture: [lstm]}\n"
+    )
+    file_of(tmp_path, LEVEL)
+    done = CliRunner().invoke(cli.app, ["claims", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("undecided  It is so.")
+    assert "run the 1 missing" in done.stdout
+    done = CliRunner().invoke(cli.app, ["claims", str(tmp_path), "-f", "json"])
+    assert json.loads(done.stdout)[0]["verdict"] == "undecided"
