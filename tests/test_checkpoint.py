@@ -223,7 +223,8 @@ def truncate(path: Path) -> None:
 def flip(path: Path) -> None:
     """One bit of a tensor, which torch reads without a word."""
     with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        tensors = [member for member in archive.infolist() if "/data/" in member.filename]
+        largest = max(tensors, key=lambda member: member.file_size)
         content = archive.read(largest)
     whole = bytearray(path.read_bytes())
     whole[whole.index(content) + 5] ^= 1

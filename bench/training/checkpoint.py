@@ -143,7 +143,14 @@ class StepBoundary(lightning.Callback):
 
     on_validation_start = on_test_start
 
-    def on_test_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_test_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Ranks may have unequal numbers of batches, so that here they cannot agree."""
         watchdog.beat()
         alone = trainer.world_size == 1 and trainer.state.fn != TrainerFn.FITTING

@@ -115,7 +115,7 @@ class TrainingModule(lightning.LightningModule):
         checkpoint["curves"] = self.curves
         pending = torch.stack(self._losses) if self._losses else None
         if pending is not None and self.trainer.world_size > 1:
-            pending = self.all_gather(pending)  # (ranks, losses)
+            pending = self.trainer.strategy.all_gather(pending)  # (ranks, losses)
         checkpoint["pending_losses"] = pending
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
