@@ -219,7 +219,7 @@ def leaderboard(
     from bench.report import leaderboard as board
 
     loaded, store = _open(study)
-    formats = [one.value for one in format_ or []]
+    formats: list[board.Format] = [one.value for one in format_ or []]
     if check:
         stale = board.check(loaded, store, formats, across=across)
         for path in stale:

@@ -73,7 +73,7 @@ LEGEND = (
     ),
     Paragraph(
         "how many runs a line is made of, those that trained and the one that measured. The link "
-        "leads to the line of the CSV file with their ids; bench show tells all of one.",
+        "leads to the line of the CSV file with their ids.",
         "Rows",
     ),
 )
@@ -180,7 +180,7 @@ def _with_levels(
     levels = []
     for name in ("chance", "baseline"):
         value = next((cell[name] for cell in records if pd.notna(cell[name])), None)
-        if value is None:
+        if value is None or all(pd.isna(cell["score"]) for cell in records):
             continue
         rule = records[0]["baseline_rule"]
         told = f"{name}: {rule}" if name == "baseline" and isinstance(rule, str) else name

@@ -164,7 +164,7 @@ def _changes(
         elif None in values:
             yield _lost_or_gained(change, before, after)
         elif quantity.kind == "score":
-            yield _score(change, *seeds, before, after)
+            yield _score(change, seeds[0], seeds[1], before, after)
         elif quantity.kind == "speed":
             yield _speed(change, before, after)
         else:

@@ -30,7 +30,7 @@ NOTE = (
     "Difference of the normalised scores (0 chance, 1 perfect) of runs of the same task, length "
     "and seed, every task and length weighing the same, with its 95% interval; and the share of "
     "runs in which the architecture is better. p: of no difference, by swapping names at random, "
-    "corrected for all {n} pairs of architectures that are compared. It is about these tasks: what "
+    "corrected for {n} of architectures that are compared. It is about these tasks: what "
     "is at random is the seed, and with few seeds no evidence can be had."
 )
 
@@ -56,7 +56,8 @@ def table_of(found: Sequence[Pair]) -> Table:
 
 def note(found: Sequence[Pair]) -> Paragraph:
     """How to read it, with the number of pairs that p was corrected for."""
-    return Paragraph(NOTE.format(n=sum(one.p is not None for one in found)))
+    n = sum(one.p is not None for one in found)
+    return Paragraph(NOTE.format(n="1 pair" if n == 1 else f"all {n} pairs"))
 
 
 def _line(pair: Pair) -> list[str]:
