@@ -8,7 +8,6 @@ launcher imports this module to name them.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import importlib
 import json
 import os
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.launch import claim
 from bench.measure.instruments import INSTRUMENTS, Found
 from bench.process import data_bytes, die_with_parent
 from bench.records.store import Store
@@ -31,8 +31,7 @@ PRELOAD = [
 ]
 """Modules that the server imports before it forks."""
 
-BUSY = 75
-"""Exit code of a worker that finds its run being done by another one (EX_TEMPFAIL)."""
+BUSY = claim.BUSY
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def train(job: Job) -> None:
     row = execute(run, job.study, provenance)
     if job.rank == 0:
         Store(job.folder).write(row)
+        claim.release(log_file(job.folder, run.id))
     sys.stdout.flush()
 
 
@@ -82,6 +82,7 @@ def measure_alone(job: Job, instrument: str, result: Path) -> None:
         metrics = importlib.import_module(INSTRUMENTS[instrument].module).measure(run)
     found = Found(outcome.status, outcome.reason, outcome.log_tail, metrics)
     write_atomically(result, json.dumps(asdict(found)).encode())
+    claim.release(log_file(job.folder, run.id))
 
 
 def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
@@ -95,8 +96,10 @@ def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
 
     provenance = {**job.provenance, "allocator": keep_freed_memory()}
     runs = [Run.model_validate_json(text) for text in job.runs]
-    for row in session.measure(runs, job.study, provenance, alone):
+    taken = [runs[0], *(run for run in runs[1:] if _take_too(job.folder, run))]
+    for row in session.measure(taken, job.study, provenance, alone):
         Store(job.folder).write(row)
+        claim.release(log_file(job.folder, row.id))
 
 
 def _begin(job: Job) -> Run:
@@ -108,16 +111,15 @@ def _begin(job: Job) -> Run:
     # The log stays open until the process ends, and the lock with it.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     if job.rank == 0:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not claim.take(descriptor, log):
             os._exit(BUSY)
+        if run.id in Store(job.folder).ids():
+            claim.release(log)
+            os._exit(0)  # another launcher's worker did it since ours looked
         os.ftruncate(descriptor, 0)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     faulthandler.enable()
-    if job.rank == 0 and run.id in Store(job.folder).ids():
-        os._exit(0)  # another launcher's worker did it since ours looked
     if job.memory_bytes is not None:
         limit = data_bytes() + job.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -133,3 +135,16 @@ def _begin(job: Job) -> Run:
 
     torch.set_num_threads(run.resources.threads)
     return run
+
+
+def _take_too(folder: Path, run: Run) -> bool:
+    """Take another run than the process's first one; its log stays empty."""
+    log = log_file(folder, run.id)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    if not claim.take(descriptor, log):
+        os.close(descriptor)
+        return False
+    if Store(folder).has(run.id):
+        claim.release(log)
+        return False
+    return True

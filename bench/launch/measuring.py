@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bench.launch import entry, machine
-from bench.launch.pool import Pool, Watcher, describe_exit
+from bench.launch.pool import ELSEWHERE, Pool, Watcher, describe_exit
 from bench.measure.instruments import INSTRUMENTS, THROUGHPUT, Found
 from bench.records.row import Status
 from bench.spec import Run
@@ -90,7 +90,11 @@ def time_together(pool: Pool, runs: list[Run], found: Alone) -> None:
     for run in runs:
         if run.id in done:
             pool.report(run)
-    if not left or code in (0, entry.BUSY):
+    if code in (0, entry.BUSY):
+        for run in left:
+            pool.watcher.finished(run, "elsewhere", ELSEWHERE)
+        return
+    if not left:
         return
     if len(left) > 1:
         half = len(left) // 2

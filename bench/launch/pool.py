@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError
+from bench.launch import claim
 from bench.launch.entry import BUSY, PRELOAD, Job, log_file
 from bench.records.provenance import with_packages
 from bench.records.row import Row, Status
@@ -24,6 +25,7 @@ from bench.records.store import Store
 from bench.spec import Run
 
 POLL_S = 0.2
+ELSEWHERE = "another process is at this run"
 LOG_LINES = 30
 MEMORY_SHARE = 0.9
 """The part of the free memory that the workers may take together."""
@@ -104,6 +106,7 @@ class Pool:
         finally:
             for worker in self.alive:
                 worker.kill()
+                self._release([worker.run], worker)
             self.alive.clear()
 
     def each(
@@ -148,6 +151,9 @@ class Pool:
                 wait(worker.sentinels(), POLL_S)
                 self.watcher.tick()
             code = worker.processes[0].exitcode
+            if code is None:
+                worker.kill()
+            self._release(runs, worker)
             return -signal.SIGKILL if code is None else code
 
     def _job(self, runs: list[Run], memory_bytes: int | None) -> Job:
@@ -184,10 +190,12 @@ class Pool:
             run, limit = worker.run, worker.run.resources.timeout_s
             if worker.ended() or worker.failed_code() is not None:
                 worker.kill()  # the other ranks would wait for the dead one
+                self._release([run], worker)
                 self.alive.remove(worker)
                 self._bury(worker, bury)
             elif now - worker.begun > limit:
                 worker.kill()
+                self._release([run], worker)
                 self.alive.remove(worker)
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
@@ -196,13 +204,18 @@ class Pool:
         """Report what the worker left; `bury` it if it ended badly and left no row."""
         run, code = worker.run, worker.failed_code()
         if code == BUSY:
-            self.watcher.finished(run, "elsewhere", "another process is at this run")
+            self.watcher.finished(run, "elsewhere", ELSEWHERE)
         elif code is None or run.id in self.store.ids():
             self.report(run)
         else:
             log = self.log_tail(run).lower()
             starved = "out of memory" in log or "bad_alloc" in log
             bury(run, "oom" if starved else "failed", describe_exit(code))
+
+    def _release(self, runs: list[Run], ended: Worker) -> None:
+        """Take away the claims of a worker that has ended: they are lost to nobody."""
+        for run in runs:
+            claim.release(log_file(self.store.folder, run.id), ended.processes[0].pid)
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""
