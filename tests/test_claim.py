@@ -260,7 +260,7 @@ def test_with_locks_a_process_goes_on_whatever_the_file_says(log, monkeypatch):
         b"\xff\xfe",
         b'{"host": 1, "pid": 2, "slurm_job_id": null, "restart": 0, "started_at_unix_s": 0}',
         b'{"host": "a", "pid": "2", "slurm_job_id": null, "restart": 0, "started_at_unix_s": 0}',
-        b'{"host": "a", "pid": 2, "slurm_job_id": null, "restart": 0, "started_at_unix_s": 0, "x": 1}',
+        b'{"host":"a","pid":2,"slurm_job_id":null,"restart":0,"started_at_unix_s":0,"x":1}',
     ],
 )
 def test_a_claim_that_cannot_be_read_is_of_nobody_and_in_nobodys_way(log, content):
@@ -311,7 +311,7 @@ def states(folder: Path) -> dict[str, int]:
 
 
 def test_a_sweep_leaves_no_claim(tmp_path):
-    """Not the training, not the instrument that measures alone, not the session of several cells."""
+    """Not the training, nor the instrument that measures alone, nor the session of two cells."""
     process = start(tmp_path, steps=3)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output

@@ -75,10 +75,12 @@ def overview(study: Study, store: Store) -> Overview:
     endings, unreadable = store.endings()
     problems = [str(problem) for problem in unreadable]
     work = store.folder / "work"
-    standings = _asked(lambda: dict(claim.standing(work)), {}, "what runs is unknown", problems)
+    nobody: dict[str, claim.Standing] = {}
+    standings = _asked(lambda: dict(claim.standing(work)), nobody, "what runs is unknown", problems)
     ids = {run.id for run in study.runs}
     missing = ids - endings.keys()
-    begun = _asked(lambda: _begun(store, missing), set(), "what was begun is unknown", problems)
+    none: set[str] = set()
+    begun = _asked(lambda: _begun(store, missing), none, "what was begun is unknown", problems)
     queued = on_the_way(store.folder, missing)
     if queued.problem:
         problems.append(f"{queued.problem}; what is in the queue is unknown")

@@ -62,7 +62,8 @@ def _line(
         if start is not None and end is not None:
             n = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
             for i in range(n + 1):
-                yield tuple(round(a + (b - a) * i / n) for a, b in zip(start, end, strict=True))
+                x, y = (round(a + (b - a) * i / n) for a, b in zip(start, end, strict=True))
+                yield x, y
     yield from (found for found in places if found is not None)
 
 
