@@ -18,10 +18,15 @@ from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.instrument_commands import app as instrument_app
 from bench.measure_command import measure
+from bench.merge_command import merge
 from bench.published_command import published
 from bench.reproduction_command import reproduction
+from bench.retry_command import retry
 from bench.scaling_commands import app as scaling_app
+from bench.show_command import app as show_app
+from bench.status_command import app as status_app
 from bench.submit_command import sweep_on_slurm
+from bench.sweeping import StudyArgument, check_runs, open_study, run_here
 from bench.tensorboard_command import tensorboard
 from bench.wandb_command import app as wandb_app
 from bench.work_command import work
@@ -29,7 +34,6 @@ from bench.work_command import work
 if TYPE_CHECKING:
     from bench.records.store import Store
     from bench.spec import Run
-    from bench.study import Study
 
 app = typer.Typer(
     help="Which sequence architecture at this length, on this hardware, for this kind of task?",
@@ -43,18 +47,21 @@ app.command()(certify)
 app.command()(claims)
 app.command()(measure)
 app.command(hidden=True)(work)
+app.command()(merge)
 app.command()(published)
 app.command()(reproduction)
+app.command()(retry)
 app.command()(tensorboard)
 app.add_typer(wandb_app, name="wandb")
 app.add_typer(scaling_app)
 app.add_typer(instrument_app)
 app.add_typer(comparison_app)
+app.add_typer(show_app)
+app.add_typer(status_app)
 
 READER_GONE = 141
 """The exit code when nobody reads the output any more: 128 and the number of SIGPIPE."""
 
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 AcrossOption = Annotated[
     bool,
     typer.Option("--across", help="compare machines, precisions and world sizes, with a warning"),
@@ -143,16 +150,16 @@ def sweep(
             raise UserError("--workers is for this machine; a profile's throttle is for Slurm")
         sweep_on_slurm(study, slurm, dry_run=dry_run)
         return
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     planned = sweeping.plan(loaded, store)
     if dry_run or planned.missing:
-        _check(study, [*planned.train, *planned.measure])
+        check_runs(study, [*planned.train, *planned.measure])
     if dry_run:
         for run in (*planned.train, *planned.measure):
             print(f"{run.id}  {run.purpose:7}  {run}")
         print(f"{planned.missing} cells to run, {planned.done} done")
         return
-    _run(loaded.name, store, planned, workers)
+    run_here(loaded.name, store, planned, workers)
 
 
 @app.command()
@@ -178,14 +185,14 @@ def run(
     from bench.study import one_run
 
     cell = one_run(architecture, task, length, seed, settings or [])
-    _check(None, [cell])
+    check_runs(None, [cell])
     store = Store(into)
     if again:
         store.set_aside({cell.id})
     trains = cell.purpose == "train"
     if cell.id not in store.ids():
         planned = sweeping.Plan((cell,) if trains else (), () if trains else (cell,), 0)
-        _run(into.name, store, planned, 1)
+        run_here(into.name, store, planned, 1)
     _show(store, cell)
 
 
@@ -199,7 +206,7 @@ def table(
     from bench.records.expected import complete
     from bench.records.table import render
 
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     sys.stdout.buffer.write(render(complete(loaded, store), format_.value, across=across))
 
 
@@ -218,7 +225,7 @@ def leaderboard(
     """Write LEADERBOARD.md, leaderboard.csv and leaderboard_overall.csv beside the study."""
     from bench.report import leaderboard as board
 
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     formats: list[board.Format] = [one.value for one in format_ or []]
     if check:
         stale = board.check(loaded, store, formats, across=across)
@@ -241,7 +248,7 @@ def report(
     """Write the page: one HTML file that opens from disk, without network."""
     from bench.report import charts, page
 
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     print(page.write(loaded, store, out or loaded.folder / "report.html", across=across))
     if images:
         for path in charts.write_images(loaded, store, loaded.folder / "charts"):
@@ -251,7 +258,7 @@ def report(
 @app.command()
 def pack(study: StudyArgument) -> None:
     """Turn rows/*.json into one rows.parquet."""
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     print(f"{store.pack()} rows packed into {loaded.folder / 'rows.parquet'}")
 
 
@@ -260,31 +267,8 @@ def prune(study: StudyArgument) -> None:
     """Move rows that the study does not describe to rows.other/."""
     from bench.records.expected import foreign
 
-    loaded, store = _open(study)
+    loaded, store = open_study(study)
     print(f"{store.set_aside(foreign(loaded, store))} rows moved to {loaded.folder / 'rows.other'}")
-
-
-@app.command()
-def retry(
-    study: StudyArgument,
-    only: Annotated[
-        str, typer.Option(help="statuses to run again, separated by commas")
-    ] = "failed,oom,timeout,diverged",
-    workers: Annotated[int | None, typer.Option(min=1)] = None,
-) -> None:
-    """Run cells that ended badly again; their rows move to rows.other/."""
-    from bench.errors import unknown
-    from bench.records.row import STATUSES
-
-    loaded, store = _open(study)
-    wanted = set(only.split(","))
-    for status in sorted(wanted - set(STATUSES)):
-        raise unknown("status", status, STATUSES)
-    runs = {run.id for run in loaded.runs}
-    dropped = {id_ for id_, status in store.statuses().items() if status in wanted and id_ in runs}
-    _check(study, [run for run in loaded.runs if run.id in dropped])
-    print(f"{store.set_aside(dropped)} rows moved to {loaded.folder / 'rows.other'}")
-    sweep(study, workers, False)
 
 
 def main() -> None:
@@ -314,43 +298,6 @@ def main() -> None:
     except OSError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _open(folder: Path) -> tuple[Study, Store]:
-    from bench.records.store import Store
-    from bench.study import load
-
-    study = load(folder)
-    return study, Store(study.folder)
-
-
-def _check(study: Path | None, runs: list[Run]) -> None:
-    """Refuse runs that could not be built, naming the study that asks for them."""
-    from bench.catalogue import check
-
-    try:
-        check(runs, study)
-    except UserError as error:
-        raise UserError(str(error) if study is None else f"{study}: {error}") from None
-
-
-def _run(name: str, store: Store, planned: object, workers: int | None) -> None:
-    from bench.launch import sweep as sweeping
-    from bench.launch.progress import Progress
-    from bench.launch.stopping import Stopped
-    from bench.records.provenance import cores
-
-    assert isinstance(planned, sweeping.Plan)
-    if planned.missing:
-        sweeping.make_writable(store.folder)
-    n_workers = workers or cores()
-    with Progress(planned.missing, planned.done, n_workers) as progress:
-        try:
-            sweeping.sweep(name, store, planned, n_workers, progress)
-        except (KeyboardInterrupt, Stopped) as signalled:
-            progress.interrupted()
-            code = signalled.exit_code if isinstance(signalled, Stopped) else 130
-            raise typer.Exit(code) from None
 
 
 def _show(store: Store, cell: Run) -> None:

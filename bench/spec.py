@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
@@ -29,6 +30,11 @@ from bench.measure import instruments
 
 Precision: TypeAlias = Literal["32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed"]
 ID_LENGTH = 16  # hex digits
+
+
+def is_id(text: str) -> bool:
+    """Whether a text looks like the id of a run."""
+    return len(text) == ID_LENGTH and set(text) <= set("0123456789abcdef")
 
 
 def _printable(text: str) -> str:
@@ -275,10 +281,16 @@ RUN_KEYS = keys_of(Run)
 
 
 def _digest(data: object) -> str:
-    text = json.dumps(
-        _alike(data), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    text = _canonical(data)
+    if re.search(r"\.0(?!\d)|e\+", text):  # perhaps a whole float; most data have none
+        text = _canonical(_alike(data))
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def _alike(data: object) -> object:

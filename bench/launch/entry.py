@@ -8,7 +8,6 @@ launcher imports this module to name them.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UserError
+from bench.launch import claim
 from bench.launch.autopsy import hung, last_words, lost_peer
 from bench.measure.instruments import INSTRUMENTS, Found
 from bench.process import data_bytes, die_with_parent, say
@@ -38,8 +38,7 @@ PRELOAD = [
 ]
 """Modules that the server imports before it forks."""
 
-BUSY = 76
-"""Exit code of a worker that finds its run being done by another one."""
+BUSY = claim.BUSY
 
 REQUEUE = 75
 """Exit code of a worker that was asked to leave: its run goes on later (EX_TEMPFAIL)."""
@@ -107,6 +106,7 @@ def train(job: Job) -> None:
     if rank == 0:
         _write(job.folder, row if ranks == 1 else _with_other_ranks(row, job))
         checkpoints.forget(job.folder, run.id)
+        claim.release(log_file(job.folder, run.id))
     elif row.status != "ok":
         say(f"rank {rank} of {ranks}: {row.status}: {row.reason}\n{row.log_tail}")
     watchdog.disarm()
@@ -128,6 +128,7 @@ def measure_alone(job: Job, instrument: str, result: Path) -> None:
         metrics = importlib.import_module(INSTRUMENTS[instrument].module).measure(run)
     found = Found(outcome.status, outcome.reason, outcome.log_tail, metrics)
     write_atomically(result, json.dumps(asdict(found)).encode())
+    claim.release(log_file(job.folder, run.id))
 
 
 def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
@@ -141,8 +142,10 @@ def measure_session(job: Job, alone: dict[str, dict[str, Found]]) -> None:
 
     provenance = {**job.provenance, "allocator": keep_freed_memory()}
     runs = [Run.model_validate_json(text) for text in job.runs]
-    for row in session.measure(runs, job.study, provenance, alone):
+    taken = [runs[0], *(run for run in runs[1:] if _take_too(job.folder, run))]
+    for row in session.measure(taken, job.study, provenance, alone):
         _write(job.folder, row)
+        claim.release(log_file(job.folder, row.id))
 
 
 def _with_other_ranks(row: Row, job: Job) -> Row:
@@ -188,16 +191,15 @@ def _begin(job: Job) -> Run:
     # The log stays open until the process ends, and the lock with it.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     if place.rank == 0:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not claim.take(descriptor, log):
             os._exit(BUSY)
+        if run.id in Store(job.folder).ids():
+            claim.release(log)
+            os._exit(0)  # another launcher's worker did it since ours looked
     os.ftruncate(descriptor, 0)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     faulthandler.enable()
-    if place.rank == 0 and run.id in Store(job.folder).ids():
-        os._exit(0)  # another launcher's worker did it since ours looked
     if job.memory_bytes is not None:
         limit = data_bytes() + job.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -214,3 +216,16 @@ def _begin(job: Job) -> Run:
 
     torch.set_num_threads(run.resources.threads)
     return run
+
+
+def _take_too(folder: Path, run: Run) -> bool:
+    """Take another run than the process's first one; its log stays empty."""
+    log = log_file(folder, run.id)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    if not claim.take(descriptor, log):
+        os.close(descriptor)
+        return False
+    if Store(folder).has(run.id):
+        claim.release(log)
+        return False
+    return True

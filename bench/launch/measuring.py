@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from bench.launch import entry, machine
 from bench.launch.autopsy import describe_exit
-from bench.launch.pool import Pool, Watcher
+from bench.launch.pool import ELSEWHERE, Pool, Watcher
 from bench.measure.instruments import INSTRUMENTS, THROUGHPUT, Found
 from bench.records.row import Status
 from bench.spec import Run
@@ -91,7 +91,12 @@ def time_together(pool: Pool, runs: list[Run], found: Alone) -> None:
     for run in runs:
         if run.id in done:
             pool.report(run)
-    if not left or code in (0, entry.BUSY, entry.UNWRITTEN):
+    if code in (0, entry.BUSY, entry.UNWRITTEN):
+        for run in left:
+            if code != entry.UNWRITTEN:
+                pool.watcher.finished(run, "elsewhere", ELSEWHERE)
+        return
+    if not left:
         return
     if len(left) > 1:
         half = len(left) // 2

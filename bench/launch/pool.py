@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import UserError
+from bench.launch import claim
 from bench.launch.autopsy import describe_exit, hung, last_words, oom_kills
 from bench.launch.entry import BUSY, PEER_LOST, PRELOAD, REQUEUE, UNWRITTEN, Job, Place, log_file
 from bench.launch.stopping import Stopped, deaf, heeding
@@ -27,6 +28,7 @@ from bench.records.store import Store
 from bench.spec import Run
 
 POLL_S = 0.2
+ELSEWHERE = "another process is at this run"
 LINGER_S = 3.0
 """How long the ranks beside one that died have to say what they were at."""
 
@@ -160,6 +162,7 @@ class Pool:
         finally:
             for worker in self.alive:
                 worker.kill()
+                self._release([worker.run], worker)
             self.alive.clear()
 
     def each(
@@ -207,6 +210,9 @@ class Pool:
                 wait(worker.sentinels(), POLL_S)
                 self.watcher.tick()
             code = worker.processes[0].exitcode
+            if code is None:
+                worker.kill()
+            self._release(runs, worker)
             return -signal.SIGKILL if code is None else code
 
     def _leave_if_stopping(self, bury: Callable[[Run, Status, str], None]) -> None:
@@ -255,10 +261,12 @@ class Pool:
             code = worker.failed_code()
             if worker.ended() or code is not None:
                 worker.kill(LINGER_S)  # the other ranks would wait for the dead one
+                self._release([run], worker)
                 self.alive.remove(worker)
                 self._bury(run, code, bury)
             elif now - worker.begun > limit:
                 worker.kill()
+                self._release([run], worker)
                 self.alive.remove(worker)
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
@@ -266,7 +274,7 @@ class Pool:
     def _bury(self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]) -> None:
         """Report what the worker left; `bury` it if it ended badly and left no row."""
         if code == BUSY:
-            self.watcher.finished(run, "elsewhere", "another process is at this run")
+            self.watcher.finished(run, "elsewhere", ELSEWHERE)
         elif code is None or run.id in self.store.ids():
             self.report(run)
         elif code in (REQUEUE, PEER_LOST, -signal.SIGTERM, -signal.SIGUSR1):
@@ -295,6 +303,11 @@ class Pool:
     def _note_unwritten(self, run: Run, reason: str) -> None:
         self.unwritten[run.id] = reason
         self.watcher.finished(run, "unwritten", reason)
+
+    def _release(self, runs: list[Run], ended: Worker) -> None:
+        """Take away the claims of a worker that has ended: they are lost to nobody."""
+        for run in runs:
+            claim.release(log_file(self.store.folder, run.id), ended.processes[0].pid)
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""

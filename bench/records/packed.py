@@ -51,6 +51,15 @@ def statuses(path: Path) -> dict[str, str]:
     return dict(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
 
 
+def endings(path: Path) -> dict[str, tuple[str, str]]:
+    """The status and the reason of every row by id."""
+    if not path.exists():
+        return {}
+    table = _read(path, ["id", "status", "reason"])
+    columns = (table[name].to_pylist() for name in ("id", "status", "reason"))
+    return {i: (status, reason or "") for i, status, reason in zip(*columns, strict=True)}
+
+
 def texts(path: Path, ids: Collection[str] | None = None) -> dict[str, str]:
     """The JSON of every row, or of those with these ids, by id."""
     if not path.exists():

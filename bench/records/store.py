@@ -8,22 +8,48 @@ places, or identical in both.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError, from_validation
-from bench.records import files, packed
-from bench.records.row import SCHEMA_VERSION, Row
-from bench.spec import ID_LENGTH
+from bench.records import files, packed, versions
+from bench.records.row import SCHEMA_VERSION, Row, Status
+from bench.records.twice import conflict
+from bench.spec import ID_LENGTH, is_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROW_FIELDS = {"": list(Row.model_fields)}
 HOW_TO_MEND = "move it away and `bench sweep` runs that cell again"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, without the rest of its row."""
+
+    status: str
+    reason: str
+    seconds: float | None = None  # that it took; unknown of packed rows and of killed runs
+
+
+class _RowsEnding(BaseModel):
+    """The part of a row that tells how it ended: a third of the time of reading all of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = 1
+    id: str
+    status: Status
+    reason: str = ""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+Parsed = TypeVar("Parsed", bound="Row | _RowsEnding")
 
 
 class Store:
@@ -54,6 +80,30 @@ class Store:
         """The status of every row by id."""
         live = {row.id: str(row.status) for row in self._live_rows()}
         return packed.statuses(self.packed_file) | live
+
+    def endings(self) -> tuple[dict[str, Ending], list[UserError]]:
+        """How every run ended, by id, and what is wrong with the rows that cannot be read."""
+        problems: list[UserError] = []
+        live = {row.id: _ending(row) for row in self._live(self._parse_ending, None, problems)}
+        try:
+            known = packed.endings(self.packed_file)
+        except UserError as error:
+            problems.append(error)
+            known = {}
+        return {row_id: Ending(*one) for row_id, one in known.items()} | live, problems
+
+    def readable(self) -> tuple[dict[str, Row], list[UserError]]:
+        """Every row that can be read, by id, and what is wrong with the other live ones.
+
+        Raises:
+            UserError: the packed rows cannot be read, or a row is there twice and not the same.
+        """
+        problems: list[UserError] = []
+        live = {row.id: row for row in self._live_rows(problems=problems)}
+        texts = packed.texts(self.packed_file)
+        self._check_twice(live, texts)
+        where = f"{self.packed_file}: row"
+        return {i: self._parse(text, f"{where} {i}") for i, text in texts.items()} | live, problems
 
     def rows(self, ids: Collection[str] | None = None) -> Iterator[Row]:
         """Every row, or those with these ids, sorted by id."""
@@ -98,6 +148,24 @@ class Store:
                 self._write_packed(texts | {row_id: canonical(row) for row_id, row in live.items()})
                 self._unlink_live(live)
             return len(live)
+
+    def add(self, rows: Mapping[str, Row], origin: str) -> int:
+        """Put rows, by id, into the Parquet file; the answer is how many were not there before.
+
+        All of them at once: whoever kills this leaves the file as it was.
+
+        Raises:
+            UserError: another row of the same id is there; `origin` is where the new one is from.
+        """
+        with files.exclusive(self.folder):
+            known, _ = self.readable()
+            for row_id in sorted(rows.keys() & known.keys()):
+                if rows[row_id] != known[row_id]:
+                    raise conflict(known[row_id], str(self.folder), rows[row_id], origin)
+            new = {i: canonical(row) for i, row in rows.items() if i not in known}
+            if new:
+                self._write_packed(packed.texts(self.packed_file) | new)
+            return len(new)
 
     def remove(self, ids: Collection[str]) -> int:
         """Delete these rows, so that their runs are missing; the answer is how many there were."""
@@ -149,35 +217,53 @@ class Store:
     def _live_path(self, row_id: str) -> Path:
         return self.live_folder / f"{row_id}.json"
 
-    def _live_files(self) -> list[Path]:
-        """The row files; hidden ones are partial files, or belong to the file system."""
+    def _live_files(self, problems: list[UserError] | None = None) -> list[Path]:
+        """The row files; hidden ones are partial files, or belong to the file system.
+
+        What is none of these is an error, or goes to `problems`.
+        """
         try:
             paths = files.patiently(self._listed)
         except OSError as error:
             raise UserError(f"cannot read {self.live_folder}: {error.strerror}") from None
         paths = [path for path in paths if not path.name.startswith(".")]
-        for path in paths:
-            if path.suffix != ".json" or not _is_id(path.stem):
-                raise UserError(
+        found = [path for path in paths if path.suffix == ".json" and is_id(path.stem)]
+        for path in sorted(set(paths) - set(found)):
+            _note(
+                UserError(
                     f"{path} is no row: rows are named <id>.json, an id being {ID_LENGTH} hex "
                     "digits; move it out of rows/"
-                )
-        return paths
+                ),
+                problems,
+            )
+        return found
 
     def _listed(self) -> list[Path]:
         return sorted(self.live_folder.iterdir()) if self.live_folder.exists() else []
 
-    def _live_rows(self, ids: Collection[str] | None = None) -> Iterator[Row]:
-        paths = self._live_files() if ids is None else map(self._live_path, sorted(ids))
+    def _live_rows(
+        self, ids: Collection[str] | None = None, problems: list[UserError] | None = None
+    ) -> Iterator[Row]:
+        return self._live(self._parse, ids, problems)
+
+    def _live(
+        self,
+        parse: Callable[[str, str], Parsed],
+        ids: Collection[str] | None,
+        problems: list[UserError] | None,
+    ) -> Iterator[Parsed]:
+        paths = self._live_files(problems) if ids is None else map(self._live_path, sorted(ids))
         for path in paths:
             try:
-                text = self._read(path)
+                row = parse(self._read(path), str(path))
+                if row.id != path.stem:
+                    raise UserError(f"{path} holds the row {row.id}, not its own; {HOW_TO_MEND}")
             except FileNotFoundError:
                 continue  # not a live one, or packed since we listed the folder
-            row = self._parse(text, str(path))
-            if row.id != path.stem:
-                raise UserError(f"{path} holds the row {row.id}, not its own; {HOW_TO_MEND}")
-            yield row
+            except UserError as error:
+                _note(error, problems)
+            else:
+                yield row
 
     def _read(self, path: Path) -> str:
         try:
@@ -193,19 +279,35 @@ class Store:
         try:
             return Row.model_validate_json(text)
         except ValidationError as error:
-            raise _explain(error, text, where) from None
+            older = versions.lifted(text)
+            if older is None:
+                raise _explain(error, text, where) from None
+        try:
+            return Row.model_validate(older)
+        except ValidationError as error:
+            raise _explain(error, json.dumps(older), where) from None
 
-    def _check_twice(self, live: dict[str, Row], texts: dict[str, str]) -> None:
+    def _parse_ending(self, text: str, where: str) -> Row | _RowsEnding:
+        """Only what an ending needs: whether the rest is whole is for those who read it."""
+        try:
+            return _RowsEnding.model_validate_json(text)
+        except ValidationError:
+            return self._parse(text, where)
+
+    def _check_twice(self, live: Mapping[str, Row], texts: Mapping[str, str]) -> None:
         """Raise if a row is in both places with different content.
 
         Identical is what a kill between the two steps of `pack` leaves, and the next `pack` mends.
         """
         for row_id in sorted(live.keys() & texts.keys()):
-            if canonical(live[row_id]) != texts[row_id]:
-                raise UserError(
-                    f"{self._live_path(row_id)} and {self.packed_file} hold different rows of the "
-                    f"same id {row_id}; delete the live one to keep the packed one"
-                )
+            if canonical(live[row_id]) == texts[row_id]:
+                continue
+            where = f"{self.packed_file}: row {row_id}"
+            kept = self._parse(texts[row_id], where)  # it may be of another version
+            if live[row_id] != kept:
+                place = str(self._live_path(row_id))
+                error = conflict(live[row_id], place, kept, str(self.packed_file))
+                raise UserError(f"{error}; delete the live one to keep the packed one")
 
 
 def canonical(row: Row) -> str:
@@ -219,8 +321,15 @@ def canonical(row: Row) -> str:
     )
 
 
-def _is_id(name: str) -> bool:
-    return len(name) == ID_LENGTH and set(name) <= set("0123456789abcdef")
+def _ending(row: Row | _RowsEnding) -> Ending:
+    seconds = row.provenance.get("seconds")
+    return Ending(row.status, row.reason, seconds if isinstance(seconds, int | float) else None)
+
+
+def _note(error: UserError, problems: list[UserError] | None) -> None:
+    if problems is None:
+        raise error
+    problems.append(error)
 
 
 def _explain(error: ValidationError, text: str, where: str) -> UserError:

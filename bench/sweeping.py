@@ -1,0 +1,58 @@
+"""What the commands that run cells have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bench.launch.sweep import Plan
+    from bench.records.store import Store
+    from bench.spec import Run
+    from bench.study import Study
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
+
+
+def open_study(folder: Path) -> tuple[Study, Store]:
+    """A study and its rows."""
+    from bench.records.store import Store
+    from bench.study import load
+
+    study = load(folder)
+    return study, Store(study.folder)
+
+
+def check_runs(study: Path | None, runs: Iterable[Run]) -> None:
+    """Refuse runs that could not be built, naming the study that asks for them."""
+    from bench.catalogue import check
+
+    try:
+        check(list(runs), study)
+    except UserError as error:
+        raise UserError(str(error) if study is None else f"{study}: {error}") from None
+
+
+def run_here(name: str, store: Store, planned: Plan, workers: int | None) -> None:
+    """Run what is planned on this machine, and show how it goes."""
+    from bench.launch import sweep as sweeping
+    from bench.launch.progress import Progress
+    from bench.launch.stopping import Stopped
+    from bench.records.provenance import cores
+
+    if planned.missing:
+        sweeping.make_writable(store.folder)
+    n_workers = workers or cores()
+    with Progress(planned.missing, planned.done, n_workers) as progress:
+        try:
+            sweeping.sweep(name, store, planned, n_workers, progress)
+        except (KeyboardInterrupt, Stopped) as signalled:
+            progress.interrupted()
+            code = signalled.exit_code if isinstance(signalled, Stopped) else 130
+            raise typer.Exit(code) from None
