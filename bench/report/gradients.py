@@ -80,8 +80,9 @@ def longest(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs that measured it, at the longest length at which any did."""
     if COLUMN not in frame:
         return frame.iloc[:0]
-    measured = frame[frame[COLUMN].notna()]
-    return measured[measured["length"] == measured["length"].max()]
+    measured: pd.DataFrame = frame[frame[COLUMN].notna()]
+    found: pd.DataFrame = measured[measured["length"] == measured["length"].max()]
+    return found
 
 
 def images(frame: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[tuple[str, dict[str, Any]]]:
