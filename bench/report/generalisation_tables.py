@@ -18,7 +18,7 @@ NOTHING = "no run was tested at other lengths: name them in `test_lengths`"
 LEGEND = (
     Paragraph(
         "mean over seeds at each tested length, with half the 95% interval. The weights are those "
-        "of the training length, which is marked *.",
+        "of the length that a model was trained at.",
         "Scores",
     ),
     Paragraph(
@@ -71,7 +71,7 @@ def _table(cells: pd.DataFrame, lengths: pd.DataFrame) -> Table:
     lines = []
     for cell in lines_of(cells):
         key = tuple(cell[name] for name in CELL)
-        scores = [_score(at.get((*key, length)), cell) for length in tested]
+        scores = [_score(at.get((*key, length))) for length in tested]
         reasons = (cell["effective_missing"], cell["beyond_missing"])
         lines.append(
             [
@@ -87,11 +87,10 @@ def _table(cells: pd.DataFrame, lengths: pd.DataFrame) -> Table:
     return Table(headings, lines, frozenset(range(1, len(headings) - 1)))
 
 
-def _score(line: dict[str, Any] | None, cell: dict[str, Any]) -> str:
-    if line is None:
-        return ""
-    text = with_interval(line["score"], line["score_low"], line["score_high"])
-    return f"{text} *" if text and line[TESTED] == cell["length"] else text
+def _score(line: dict[str, Any] | None) -> str:
+    return (
+        "" if line is None else with_interval(line["score"], line["score_low"], line["score_high"])
+    )
 
 
 def _effective(cell: dict[str, Any]) -> str:
