@@ -115,7 +115,7 @@ def test_a_bound_is_printed_as_one_and_a_missing_length_named():
     text = generalisation_tables.render(given, "md", 0.9, None)
     assert " ≥ 256 | " in text
     assert r"512 (ValueError: a\|b)" in text
-    assert "0.9000 *" in text
+    assert "| 0.9000 |" in text
 
 
 def test_without_other_lengths_the_command_says_so():

@@ -207,11 +207,11 @@ def test_the_interval_of_two_cells_is_welch_s():
 
 
 def test_tasks_that_differ_are_no_noise_of_the_seeds():
-    """Better by far in three tasks and worse by little in one, whatever the seed."""
-    gaps = np.repeat([0.5, 0.4, 0.6, -0.05], 3) + np.random.default_rng(8).normal(0, 0.01, 12)
+    """Better by far in two tasks and worse in two by less, whatever the seed."""
+    gaps = np.repeat([0.5, 0.5, -0.3, -0.3], 3) + np.random.default_rng(8).normal(0, 0.01, 12)
     found = pair(gaps, np.zeros(12), cells=np.repeat(np.arange(4), 3))
     assert found.verdict == "lstm is better"
-    assert found.probability == pytest.approx(0.75)
+    assert found.probability == pytest.approx(0.5)
 
 
 def test_one_seed_in_a_cell_is_refused_and_says_so():

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import pandas as pd
 
 from bench.errors import unknown
-from bench.records.markdown import between, count, escape, number, with_interval
+from bench.records.markdown import between, count, number, with_interval
 from bench.records.summary import CELL, lines_of
 from bench.report.document import Heading, Items, Paragraph, Part, Table, as_markdown
 from bench.report.generalisation import TESTED, by_length, summary
@@ -18,7 +18,7 @@ NOTHING = "no run was tested at other lengths: name them in `test_lengths`"
 LEGEND = (
     Paragraph(
         "mean over seeds at each tested length, with half the 95% interval. The weights are those "
-        "of the training length, which is marked *.",
+        "of the length that a model was trained at.",
         "Scores",
     ),
     Paragraph(
@@ -45,7 +45,8 @@ def render(
         raise unknown("format", format, FORMATS)
     cells, lengths = summary(frame, share=share, threshold=threshold), by_length(frame)
     if format == "csv":
-        both = lengths.merge(cells, on=CELL, suffixes=("", "_at_training_length"))
+        of_cells = {"score": "score_at_training_length", "n_seeds": "n_seeds_with_all_lengths"}
+        both = lengths.merge(cells.drop(columns="n_wanted").rename(columns=of_cells), on=CELL)
         return both.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     if cells.empty:
         return f"{NOTHING}\n"
@@ -64,14 +65,14 @@ def render(
 def _table(cells: pd.DataFrame, lengths: pd.DataFrame) -> Table:
     tested = sorted(set(lengths[TESTED]))
     headings = [
-        *("architecture", "trained at", "seeds", *map(count, tested)),
+        *("architecture", "trained at", "seeds with all", *map(count, tested)),
         *("effective length", "beyond", "missing"),
     ]
     at = {(*(line[key] for key in CELL), line[TESTED]): line for line in lines_of(lengths)}
     lines = []
     for cell in lines_of(cells):
         key = tuple(cell[name] for name in CELL)
-        scores = [_score(at.get((*key, length)), cell) for length in tested]
+        scores = [_score(at.get((*key, length))) for length in tested]
         reasons = (cell["effective_missing"], cell["beyond_missing"])
         lines.append(
             [
@@ -87,11 +88,10 @@ def _table(cells: pd.DataFrame, lengths: pd.DataFrame) -> Table:
     return Table(headings, lines, frozenset(range(1, len(headings) - 1)))
 
 
-def _score(line: dict[str, Any] | None, cell: dict[str, Any]) -> str:
-    if line is None:
-        return ""
-    text = with_interval(line["score"], line["score_low"], line["score_high"])
-    return f"{text} *" if text and line[TESTED] == cell["length"] else text
+def _score(line: dict[str, Any] | None) -> str:
+    return (
+        "" if line is None else with_interval(line["score"], line["score_low"], line["score_high"])
+    )
 
 
 def _effective(cell: dict[str, Any]) -> str:
@@ -100,14 +100,13 @@ def _effective(cell: dict[str, Any]) -> str:
 
 
 def _text(cell: dict[str, Any]) -> str:
-    """One line: `mqar at 128: lstm holds up to 256 (accuracy at least 0.81)`."""
+    """One line: `mqar at 128: lstm, effective length 256 (threshold 0.81); beyond ...`."""
     about = f"{cell['task']} at {count(cell['length'])}: {cell['architecture']}"
     if effective := _effective(cell):
-        least = f"{cell['metric']} within {number(cell['threshold'])}"
-        held = f"effective length {effective} ({least})"
+        held = f"effective length {effective} (threshold {number(cell['threshold'])})"
     else:
         held = f"no effective length: {cell['effective_missing']}"
     ends = (number(cell["beyond_low"]), number(cell["beyond_high"]))
     beyond = between(number(cell["beyond"]), *ends) or f"missing, {cell['beyond_missing']}"
-    seeds = f"{cell['n_seeds']} of {cell['n_wanted']} seeds"
-    return escape(f"{about}, {held}; beyond {beyond}; {seeds}")
+    seeds = f"{cell['n_seeds']} of {cell['n_wanted']} seeds with all lengths"
+    return " ".join(f"{about}, {held}; beyond {beyond}; {seeds}".split())
