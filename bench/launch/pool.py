@@ -53,6 +53,7 @@ class Worker:
 
     run: Run
     processes: list[ForkServerProcess]
+    logs: list[Path]  # of all its runs
     begun: float = field(default_factory=time.monotonic)
 
     def sentinels(self) -> list[int]:
@@ -64,6 +65,8 @@ class Worker:
         for process in self.processes:
             process.kill()
             process.join()
+        for log in self.logs:  # the runs are not lost: whoever started the worker saw it end
+            claim.release(log, self.processes[0].pid)
 
     def failed_code(self) -> int | None:
         """The exit code of a rank that did not end well; None as long as there is none."""
@@ -106,7 +109,6 @@ class Pool:
         finally:
             for worker in self.alive:
                 worker.kill()
-                self._release([worker.run], worker)
             self.alive.clear()
 
     def each(
@@ -143,6 +145,7 @@ class Pool:
         """Do `target` once for several runs; the answer is the exit code."""
         with self.killing():
             worker = self._start(runs[0], target, self._job(runs, None), arguments)
+            worker.logs = [log_file(self.store.folder, run.id) for run in runs]
             self.alive.append(worker)
             for run in runs:
                 self.watcher.started(run)
@@ -151,9 +154,7 @@ class Pool:
                 wait(worker.sentinels(), POLL_S)
                 self.watcher.tick()
             code = worker.processes[0].exitcode
-            if code is None:
-                worker.kill()
-            self._release(runs, worker)
+            worker.kill()
             return -signal.SIGKILL if code is None else code
 
     def _job(self, runs: list[Run], memory_bytes: int | None) -> Job:
@@ -181,7 +182,7 @@ class Pool:
                     "the server that forks the workers was killed; the same command goes on"
                 ) from None
             processes.append(process)
-        return Worker(run, processes)
+        return Worker(run, processes, [log_file(self.store.folder, run.id)])
 
     def _poll(self, bury: Callable[[Run, Status, str], None]) -> None:
         wait([s for worker in self.alive for s in worker.sentinels()], POLL_S)
@@ -190,12 +191,10 @@ class Pool:
             run, limit = worker.run, worker.run.resources.timeout_s
             if worker.ended() or worker.failed_code() is not None:
                 worker.kill()  # the other ranks would wait for the dead one
-                self._release([run], worker)
                 self.alive.remove(worker)
                 self._bury(worker, bury)
             elif now - worker.begun > limit:
                 worker.kill()
-                self._release([run], worker)
                 self.alive.remove(worker)
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
@@ -211,11 +210,6 @@ class Pool:
             log = self.log_tail(run).lower()
             starved = "out of memory" in log or "bad_alloc" in log
             bury(run, "oom" if starved else "failed", describe_exit(code))
-
-    def _release(self, runs: list[Run], ended: Worker) -> None:
-        """Take away the claims of a worker that has ended: they are lost to nobody."""
-        for run in runs:
-            claim.release(log_file(self.store.folder, run.id), ended.processes[0].pid)
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""
