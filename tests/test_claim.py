@@ -330,8 +330,10 @@ def test_the_cells_of_a_killed_sweep_are_lost_and_run_again(tmp_path):
     process.communicate(timeout=240)
     wait_for(lambda: states(tmp_path).get("lost"))
     assert states(tmp_path) == {"lost": 1, "pending": 2}
+    ((_, left),) = claim.standing(tmp_path / "work")
     again = start(tmp_path, steps=10**9)
-    wait_for(lambda: states(tmp_path).get("running"))
+    wait_for(lambda: [one.claim for _, one in claim.standing(tmp_path / "work")] != [left.claim])
+    assert states(tmp_path) == {"running": 1, "pending": 2}
     again.send_signal(signal.SIGINT)
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 130, output

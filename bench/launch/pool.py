@@ -63,6 +63,7 @@ class Worker:
 
     run: Run
     processes: list[ForkServerProcess]
+    logs: list[Path]  # of all its runs
     begun: float = field(default_factory=time.monotonic)
 
     def sentinels(self) -> list[int]:
@@ -76,6 +77,8 @@ class Worker:
             process.join(max(0.0, deadline - time.monotonic()))
             process.kill()
             process.join()
+        for log in self.logs:  # the runs are not lost: whoever started the worker saw it end
+            claim.release(log, self.processes[0].pid)
 
     def signal(self, number: int) -> None:
         """Send a signal to every rank that has not ended."""
@@ -162,7 +165,6 @@ class Pool:
         finally:
             for worker in self.alive:
                 worker.kill()
-                self._release([worker.run], worker)
             self.alive.clear()
 
     def each(
@@ -201,6 +203,7 @@ class Pool:
         """Do `target` once for several runs; the answer is the exit code."""
         with self.killing():
             worker = self._start(runs[0], target, self._job(runs, None), arguments)
+            worker.logs = [log_file(self.store.folder, run.id) for run in runs]
             self.alive.append(worker)
             for run in runs:
                 self.watcher.started(run)
@@ -210,9 +213,7 @@ class Pool:
                 wait(worker.sentinels(), POLL_S)
                 self.watcher.tick()
             code = worker.processes[0].exitcode
-            if code is None:
-                worker.kill()
-            self._release(runs, worker)
+            worker.kill()
             return -signal.SIGKILL if code is None else code
 
     def _leave_if_stopping(self, bury: Callable[[Run, Status, str], None]) -> None:
@@ -251,7 +252,7 @@ class Pool:
                     "the server that forks the workers was killed; the same command goes on"
                 ) from None
             processes.append(process)
-        return Worker(run, processes)
+        return Worker(run, processes, [log_file(self.store.folder, run.id)])
 
     def _poll(self, bury: Callable[[Run, Status, str], None]) -> None:
         wait([s for worker in self.alive for s in worker.sentinels()], POLL_S)
@@ -261,12 +262,10 @@ class Pool:
             code = worker.failed_code()
             if worker.ended() or code is not None:
                 worker.kill(LINGER_S)  # the other ranks would wait for the dead one
-                self._release([run], worker)
                 self.alive.remove(worker)
                 self._bury(run, code, bury)
             elif now - worker.begun > limit:
                 worker.kill()
-                self._release([run], worker)
                 self.alive.remove(worker)
                 bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
@@ -303,11 +302,6 @@ class Pool:
     def _note_unwritten(self, run: Run, reason: str) -> None:
         self.unwritten[run.id] = reason
         self.watcher.finished(run, "unwritten", reason)
-
-    def _release(self, runs: list[Run], ended: Worker) -> None:
-        """Take away the claims of a worker that has ended: they are lost to nobody."""
-        for run in runs:
-            claim.release(log_file(self.store.folder, run.id), ended.processes[0].pid)
 
     def report(self, run: Run) -> None:
         """Tell the watcher of the run's row, if it has one."""
