@@ -21,7 +21,9 @@ def group() -> None:
 def push(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")],
     project: Annotated[str | None, typer.Option(help="default: the name of the study")] = None,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="with the page as artifact")] = True,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="with the page as artifact")
+    ] = True,
     again: Annotated[bool, typer.Option("--again", help="rows that were pushed, too")] = False,
 ) -> None:
     """Push every row that has changed since it was pushed: one run each, of the row's id."""

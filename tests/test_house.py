@@ -39,7 +39,10 @@ def below(module: str, packages: tuple[str, ...]) -> bool:
         ("tasks", ("bench", "architectures", "lightning")),
         ("bench/records", ("torch", "lightning", "bench.report", "bench.launch", "bench.training")),
         ("bench/report", ("torch", "lightning", "bench.launch", "bench.training", "architectures")),
-        ("bench/trackers", ("torch", "lightning", "bench.launch", "bench.training", "bench.report")),
+        (
+            "bench/trackers",
+            ("torch", "lightning", "bench.launch", "bench.training", "bench.report"),
+        ),
         ("bench/training", ("bench.launch", "bench.report", "bench.measure")),
         ("bench/measure", ("bench.launch", "bench.report")),
         ("bench/certify", ("bench.launch", "bench.report", "bench.records", "tasks")),

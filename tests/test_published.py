@@ -151,7 +151,9 @@ def test_a_broken_table_is_one_line_that_says_where(tmp_path, lines, problem):
 
 def test_a_broken_table_of_names_names_the_key(tmp_path):
     broken = NAMES.replace("differs:", "differ:")
-    with pytest.raises(UserError, match=r"architectures\.lstm: no key 'differ'; did you mean 'diff"):
+    with pytest.raises(
+        UserError, match=r"architectures\.lstm: no key 'differ'; did you mean 'diff"
+    ):
         read_given(tmp_path, HEADER, broken)
 
 

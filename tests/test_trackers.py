@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.errors import UserError
 from bench.records.store import Store
-from bench.trackers import shown, tensorboard, weights_and_biases
+from bench.trackers import shown, tensorboard
 from bench.trackers.weights_and_biases import Pushed, push
 from tests import synthetic
 
@@ -227,19 +227,24 @@ def test_the_package_itself_writes_runs_that_can_be_synced(filled, monkeypatch, 
     files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert {path.stem.removeprefix("run-") for path in files} >= {row.id}
     records = [record for path in files for record in offline_records(path)]
-    (begun,) = [r.run for r in records if r.WhichOneof("record_type") == "run" and r.run.run_id == row.id]
+    (begun,) = [
+        r.run for r in records if r.WhichOneof("record_type") == "run" and r.run.run_id == row.id
+    ]
     config = {item.key: json.loads(item.value_json) for item in begun.config.update}
     assert config["run"] == row.run
     assert (begun.run_group, begun.job_type) == (study.name, "train")
     history = [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in r.history.item}
-        for r in records
-        if r.WhichOneof("record_type") == "history"
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in line.item}
+        for line in of_kind(records, "history")
     ]
     assert [(line["_step"], line["val_score"]) for line in history] == [
         (int(step), value) for step, value in row.curves["val_score"]
     ]
-    assert any(r.WhichOneof("record_type") == "exit" and r.exit.exit_code == 0 for r in records)
+    assert [one.exit_code for one in of_kind(records, "exit")] == [0, 0]
+
+
+def of_kind(records, kind):
+    return [getattr(one, kind) for one in records if one.WhichOneof("record_type") == kind]
 
 
 def offline_records(path):
