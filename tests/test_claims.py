@@ -102,7 +102,7 @@ def test_missing_cells_are_asked_for_by_the_sweep(tmp_path):
     rows = scored("lstm", (0.9, 0.9))
     more = [synthetic.run("lstm", "mqar", seed=2)]
     (finding,) = judged(tmp_path, rows, LEVEL, missing=more).findings
-    assert finding.remedies == (f"run the 1 missing: bench sweep {tmp_path}",)
+    assert finding.remedies == (f"run what is missing: bench sweep {tmp_path}",)
 
 
 def test_runs_that_no_study_has_are_lines_for_a_study(tmp_path):
@@ -308,6 +308,6 @@ def test_the_command_tells_rows_and_what_would_decide(tmp_path):
     done = CliRunner().invoke(cli.app, ["claims", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("undecided  It is so.")
-    assert "run the 1 missing" in done.stdout
+    assert "run what is missing" in done.stdout
     done = CliRunner().invoke(cli.app, ["claims", str(tmp_path), "-f", "json"])
     assert json.loads(done.stdout)[0]["verdict"] == "undecided"

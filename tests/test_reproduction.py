@@ -133,18 +133,9 @@ def test_a_study_file_says_what_it_reproduces(tmp_path):
     assert "1 undecided" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        ("tolerance: 0.01", "tolerence: 0.01"),
-        ("tolerance: 0.01", "tolerance: -1"),
-        ("tolerance: 0.01", "tolerance: much"),
-    ],
-)
-def test_a_wrong_key_of_reproduces_is_one_line(tmp_path, given, problem):
-    (tmp_path / "study.yaml").write_text(STUDY.replace(given, problem))
-    with pytest.raises(
-        UserError, match="reproduces.*(did you mean 'tolerance'|tolerance)"
-    ) as raised:
+@pytest.mark.parametrize("problem", ["tolerence: 0.01", "tolerance: -1", "tolerance: much"])
+def test_a_wrong_key_of_reproduces_is_one_line(tmp_path, problem):
+    (tmp_path / "study.yaml").write_text(STUDY.replace("tolerance: 0.01", problem))
+    with pytest.raises(UserError, match=r"reproduces.*tolerance") as raised:
         load(tmp_path)
     assert "\n" not in str(raised.value)

@@ -234,17 +234,17 @@ def test_the_package_itself_writes_runs_that_can_be_synced(filled, monkeypatch, 
     assert config["run"] == row.run
     assert (begun.run_group, begun.job_type) == (study.name, "train")
     history = [
-        {
-            item.key or "/".join(item.nested_key): json.loads(item.value_json)
-            for item in r.history.item
-        }
-        for r in records
-        if r.WhichOneof("record_type") == "history"
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in line.item}
+        for line in of_kind(records, "history")
     ]
     assert [(line["_step"], line["val_score"]) for line in history] == [
         (int(step), value) for step, value in row.curves["val_score"]
     ]
-    assert any(r.WhichOneof("record_type") == "exit" and r.exit.exit_code == 0 for r in records)
+    assert [one.exit_code for one in of_kind(records, "exit")] == [0, 0]
+
+
+def of_kind(records, kind):
+    return [getattr(one, kind) for one in records if one.WhichOneof("record_type") == kind]
 
 
 def offline_records(path):

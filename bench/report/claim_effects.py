@@ -188,8 +188,8 @@ def _difference(pairs: Sequence[tuple[_Value, _Value]], evidence: Evidence) -> E
     if None not in (ends := (one.low, one.high, other.low, other.high)):
         low, high, other_low, other_high = (float(end) for end in ends if end is not None)
         own = low - other_high, high - other_low
-    low, high = _interval(numbers, evidence, own)
-    return Effect(value=float(numbers.mean()), low=low, high=high, n=len(pairs), rows=_rows(pairs))
+    start, end = _interval(numbers, evidence, own)
+    return Effect(value=float(numbers.mean()), low=start, high=end, n=len(pairs), rows=_rows(pairs))
 
 
 def _ratio(pairs: Sequence[tuple[_Value, _Value]], evidence: Evidence) -> Effect:
@@ -235,7 +235,8 @@ def _share(evidence: Evidence, group: Group, against: Group | None) -> Effect:
     assert metric is not None
     assert word is not None
     sides = [group] if against is None else [group, against]
-    counts, rows = [], []
+    counts: list[tuple[int, int]] = []
+    rows: list[str] = []
     for side in sides:
         known = side.lines[~side.lines["status"].isin(NO_OUTCOME)]
         if metric != "status":

@@ -70,7 +70,8 @@ INSTRUMENT_COLUMNS = {
     ),
     "gradient_reach": (
         r"reach_(input|state)_(limit_tokens|rows)"
-        r"|reach_(input|state)_(init|trained)_(verdict|(decay|effective)_tokens(_low|_high)?)"
+        r"|reach_(input|state)_(init|trained)_(verdict|fit_r2|(fitted_to|effective)_tokens)"
+        r"|reach_(input|state)_(init|trained)_(decay_tokens|rate_per_token)(_low|_high)?"
         r"|jacobian_(init|trained)_(p50|max)|clipped_share|gradient_norm_p(50|99)"
     ),
     "energy": r"energy_\w+",

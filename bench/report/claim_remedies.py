@@ -19,8 +19,8 @@ INSTRUMENTS_KEY = "measure.instruments"
 def remedies(evidence: Evidence, sides: Sequence[Group], study: Study) -> Iterator[str]:
     """Lines for a terminal: what is missing, or else what ended badly, or else further runs."""
     statuses = [str(status) for side in sides for status in side.lines["status"]]
-    if n_missing := statuses.count(MISSING):
-        yield f"run the {n_missing} missing: bench sweep {study.folder}"
+    if MISSING in statuses:
+        yield f"run what is missing: bench sweep {study.folder}"
         return
     ended = sorted(set(statuses) - {"ok"})
     if ended and evidence.metric != "status":

@@ -25,9 +25,9 @@ VERDICTS: tuple[Verdict, ...] = ("supported", "refuted", "undecided")
 N_SHOWN_ROWS = 4
 HEADINGS = ("comparison", "asked", "effect [95% interval]", "n", "verdict", "rows")
 LEGEND = """\
-Supported: the whole 95% interval lies where the comparison asks; refuted: the whole interval lies \
-elsewhere; undecided: neither, or too few rows. A claim needs all of its comparisons. What rows say \
-holds for these tasks, sizes and budgets.
+Supported: the whole 95% interval lies where the comparison asks; refuted: the whole interval \
+lies elsewhere; undecided: neither, or too few rows. A claim needs all of its comparisons. What \
+rows say holds for these tasks, sizes and budgets.
 """
 
 
@@ -161,18 +161,23 @@ def as_json(judged: Sequence[Judged]) -> str:
 
 
 def comparison(evidence: Evidence) -> str:
-    """`test_score of {architecture: lstm} less {architecture: rnn}`."""
+    """`test_score: {architecture: lstm} less {architecture: rnn}, both {length: 128}`."""
     if evidence.exponent is not None:
         what = f"exponent of {evidence.exponent} in length"
     elif evidence.share_of is not None:
         what = f"share of {evidence.metric} {evidence.share_of}"
     else:
         what = str(evidence.metric)
-    told = f"{what} of {flat(evidence.group)}"
     if evidence.against is None:
-        return told
+        return f"{what}: {flat(evidence.group)}"
+    shared = dict(item for item in evidence.group.items() if item in evidence.against.items())
+    one, other = (
+        flat({key: value for key, value in side.items() if key not in shared})
+        for side in (evidence.group, evidence.against)
+    )
     word = "over" if evidence.by == "ratio" else "less"
-    return f"{told} {word} that of {flat(evidence.against)}"
+    both = f", both {flat(shared)}" if shared else ""
+    return f"{what}: {one} {word} {other}{both}"
 
 
 def _record(finding: Finding) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Rows shown elsewhere: Weights & Biases, TensorBoard. Rows are the truth; no result needs these."""
+"""Rows shown elsewhere: Weights & Biases, TensorBoard. No result needs them."""

@@ -1,4 +1,4 @@
-"""What any tracker shows of a row: one name, one configuration, curves by step, the final numbers."""
+"""What a tracker shows of a row: its name, its configuration, curves by step, final numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.records.row import Row
-from bench.spec import parse_run
+from bench.spec import Run, parse_run
 
 MAX_NAME = 128  # characters; Weights & Biases takes no more
 
@@ -55,7 +55,7 @@ def final(row: Row) -> dict[str, float | int | str]:
     return {**told, **metrics}
 
 
-def _run(row: Row) -> Any:
+def _run(row: Row) -> Run:
     try:
         return parse_run(row.run, f"row {row.id}: run")
     except UserError as error:

@@ -77,11 +77,11 @@ def _write_row(package: ModuleType, row: Row, folder: Path) -> None:
             last = max(last, step)
             for curve, value in values.items():
                 writer.add_scalar(curve, value, step)
-        for name, value in shown.final(row).items():
-            if isinstance(value, int | float):
-                writer.add_scalar(f"final/{name}", value, last)
+        for name, found in shown.final(row).items():
+            if isinstance(found, str):
+                writer.add_text(f"final/{name}", _literal(found), last)
             else:
-                writer.add_text(f"final/{name}", _literal(value), last)
+                writer.add_scalar(f"final/{name}", found, last)
         told = json.dumps(shown.configuration(row), indent=1, sort_keys=True)
         writer.add_text("configuration", _literal(told), 0)
 
