@@ -238,7 +238,10 @@ def leaderboard(
 
 @app.command()
 def report(
-    study: StudyArgument,
+    studies: Annotated[
+        list[Path],
+        typer.Argument(metavar="STUDY...", help="a folder with a study.yaml; several side by side"),
+    ],
     out: Annotated[Path | None, typer.Option(help="default: report.html in the study")] = None,
     images: Annotated[
         bool, typer.Option("--images", help="also write charts/*.svg, *.png")
@@ -246,13 +249,18 @@ def report(
     across: AcrossOption = False,
 ) -> None:
     """Write the page: one HTML file that opens from disk, without network."""
-    from bench.report import charts, page
+    from bench.records import files
+    from bench.report import images as pictures
+    from bench.report import page
+    from bench.report.side_by_side import joined
 
-    loaded, store = open_study(study)
-    print(page.write(loaded, store, out or loaded.folder / "report.html", across=across))
+    together = joined([open_study(study) for study in studies])
+    path, charts = together.default_paths()
+    files.write_atomically(out or path, page.render_joined(together, across=across).encode())
+    print(out or path)
     if images:
-        for path in charts.write_images(loaded, store, loaded.folder / "charts"):
-            print(path)
+        for written in pictures.write(together, charts):
+            print(written)
 
 
 @app.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.records import packed
 from bench.records.row import Row, Scored, Status
-from bench.records.store import Store
+from bench.records.store import Store, canonical
+from bench.records.tidy import tidy
 from bench.spec import Run, parse_run
 from bench.study import Study
 
@@ -106,18 +108,31 @@ def runs(
     return found
 
 
-def fill(store: Store, runs: Iterable[Run]) -> None:
+def came(runs: Iterable[Run]) -> Iterator[Row]:
     """Rows for the runs, as they come in life: some out of memory, some diverged, some missing."""
     for one in runs:
         name, length = one.architecture.name, one.length
         if name == "transformer" and length == 8192:
-            store.write(row(one, "oom", reason="out of memory: 9.1 GiB asked, 7.6 GiB free"))
+            yield row(one, "oom", reason="out of memory: 9.1 GiB asked, 7.6 GiB free")
         elif name == "rnn" and length == 2048 and one.seed == 1 and one.purpose == "train":
-            store.write(row(one, "diverged", reason="the loss became nan at step 120"))
+            yield row(one, "diverged", reason="the loss became nan at step 120")
         elif name == "lstm_stack" and one.task.name == "mqar" and one.purpose == "train":
-            store.write(row(one, "unsupported", reason="lstm_stack is not causal, mqar needs it"))
+            yield row(one, "unsupported", reason="lstm_stack is not causal, mqar needs it")
         elif not (name == "mamba" and length == 8192 and one.task.name == "mqar"):
-            store.write(row(one))
+            yield row(one)
+
+
+def fill(store: Store, runs: Iterable[Run]) -> None:
+    """The rows that came, live."""
+    for one in came(runs):
+        store.write(one)
+
+
+def pack(store: Store, rows: Iterable[Row]) -> None:
+    """Packed at once: thousands of files would take longer than everything else."""
+    ordered = sorted(rows, key=lambda row: row.id)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    store.packed_file.write_bytes(packed.encode(tidy(ordered), [canonical(row) for row in ordered]))
 
 
 def _trained(run: Run) -> dict[str, Any]:

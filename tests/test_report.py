@@ -16,9 +16,10 @@ from bench.records.expected import complete
 from bench.records.row import Scored
 from bench.records.store import Store
 from bench.records.summary import summarise
-from bench.report import charts, leaderboard, page, statistics
+from bench.report import images, leaderboard, page, statistics
 from bench.report.palette import looks
 from bench.report.points import SCORE, TRAIN_SPEED, failures, points
+from bench.report.side_by_side import joined
 from bench.spec import Run
 from bench.study import Study
 from tests import synthetic
@@ -259,7 +260,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert len(tables) == 1 + len(HOSTILE)
     for table in tables:  # no cell was split
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
-    charts.write_images(study, store, tmp_path / "charts")
+    images.write(joined([(study, store)]), tmp_path / "charts")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_little_to_show_is_still_shown(tmp_path: Path, shape: dict[str, Any]) ->
     study, store = filled(tmp_path, **shape)
     assert "Who leads" in page.render(study, store)
     assert leaderboard.write(study, store)
-    charts.write_images(study, store, tmp_path / "charts")
+    images.write(joined([(study, store)]), tmp_path / "charts")
 
 
 def test_no_rows_at_all_are_still_a_page_that_says_so(tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_no_rows_at_all_are_still_a_page_that_says_so(tmp_path: Path) -> None:
     html = page.render(study, store)
     assert f"{len(study.runs)} missing" in html
     assert "no rows yet" in html
-    assert charts.write_images(study, store, tmp_path / "charts") == []
+    assert images.write(joined([(study, store)]), tmp_path / "charts") == []
 
 
 def test_failures_are_drawn_and_never_as_points(tmp_path: Path) -> None:
@@ -304,8 +305,8 @@ def test_a_look_belongs_to_one_architecture() -> None:
 
 def test_images_are_the_same_twice(tmp_path: Path) -> None:
     study, store = filled(tmp_path, lengths=(128,))
-    first = charts.write_images(study, store, tmp_path / "a")
-    second = charts.write_images(study, store, tmp_path / "b")
+    first = images.write(joined([(study, store)]), tmp_path / "a")
+    second = images.write(joined([(study, store)]), tmp_path / "b")
     assert [path.name for path in first] == [path.name for path in second]
     assert {"score.svg", "score.png"} <= {path.name for path in first}
     for one, other in zip(first, second, strict=True):

@@ -164,9 +164,8 @@ def _crossing(
     logs, gap, errors = logs[part], gap[part], errors[part]
     moved = gap + errors * np.random.default_rng(0).standard_normal((N_RESAMPLES, len(gap)))
     sign = float(np.sign(gap[-1]))
-    places = [_zero(logs, line * sign) for line in moved]
-    low, high = np.percentile(places, [2.5, 97.5])
-    place = _zero(logs, gap * sign)
+    low, high = np.percentile(_zeros(logs, moved * sign), [2.5, 97.5])
+    place = float(_zeros(logs, gap[None] * sign)[0])
     return Crossing(
         length=math.exp(place),
         low=math.exp(min(low, place)),
@@ -175,17 +174,21 @@ def _crossing(
     )
 
 
-def _zero(logs: Floats, rising: Floats) -> float:
-    """Where a line from below to above 0 passes it: the middle one of several such places.
+def _zeros(logs: Floats, rising: Floats) -> Floats:
+    """Where each line (n, T) from below to above 0 passes it: the middle one of several places.
 
     A resample may lie above throughout, or below: then it is the first end, or the last.
     """
-    passes = np.flatnonzero((rising[:-1] < 0) & (rising[1:] >= 0))
-    if not len(passes):
-        return float(logs[0] if rising[-1] >= 0 else logs[-1])
-    index = passes[len(passes) // 2]
-    share = -rising[index] / (rising[index + 1] - rising[index])
-    return float(logs[index] + share * (logs[index + 1] - logs[index]))
+    passes = (rising[:, :-1] < 0) & (rising[:, 1:] >= 0)  # (n, T - 1)
+    counts = passes.sum(axis=1)
+    middle = passes & (passes.cumsum(axis=1) == counts[:, None] // 2 + 1)
+    index = middle.argmax(axis=1)  # of the middle pass; 0 where there is none
+    lines = np.arange(len(rising))
+    below, above = rising[lines, index], rising[lines, index + 1]
+    rise = np.where(counts > 0, above - below, 1.0)
+    found = logs[index] - below / rise * (logs[index + 1] - logs[index])
+    ends = np.where(rising[:, -1] >= 0, logs[0], logs[-1])
+    return np.where(counts > 0, found, ends)
 
 
 def _told(crossing: Crossing) -> str:

@@ -73,7 +73,7 @@ def picture(
     text = alt.TitleParams(title or "Reach of the gradient", subtitle=NOTE)
     together = alt.hconcat(*drawings, title=text).add_params(panels.shown(drawn))
     styled = panels.styled(together, ink=INK, background="white", legend=True)
-    return {**styled.to_dict(), "datasets": {"reach": data}}
+    return {**styled, "datasets": {"reach": data}}
 
 
 def longest(frame: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +118,7 @@ def for_page(
         sized = panel(stage, drawn, scale).properties(width="container", height=HEIGHT_PX)
         chart = sized.add_params(panels.shown(drawn))
         styled = panels.styled(chart, ink="currentColor", background="transparent", legend=False)
-        found.append((f"Reach of the gradient {name}", styled.to_dict(), {"reach": part}))
+        found.append((f"Reach of the gradient {name}", styled, {"reach": part}))
     return found
 
 
@@ -131,19 +131,16 @@ def panel(stage: str, drawn: Sequence[Look], scale: Any) -> Chart:
     )
     axis = alt.Axis(title=None, format="~e", tickCount=6)
     y = alt.Y("value:Q", scale=scale, axis=axis)
-    names, colours = [look.architecture for look in drawn], [look.colour for look in drawn]
-    chart = alt.Chart(alt.NamedData(name="reach"))
-    chart = chart.transform_filter(f"indexof({panels.SHOWN}, datum.architecture) >= 0")
-    chart = chart.transform_filter(f"datum.stage === '{stage}'")
+    chart = panels.shown_of("reach").transform_filter(f"datum.stage === '{stage}'")
     base = chart.encode(
         x=x,
         y=y,
-        color=alt.Color("architecture:N", scale=alt.Scale(domain=names, range=colours)),
+        color=panels.colours(drawn),
         detail="id:N",
         tooltip=["architecture:N", "seed:O", "k:Q", alt.Tooltip("value:Q", format=".3g")],
     )
     line = base.mark_line(strokeWidth=2, interpolate="linear")
-    dots = base.mark_point(filled=True, size=DOT_PX2, opacity=1).encode(shape=panels.shapes(drawn))
+    dots = panels.dots(base, drawn, DOT_PX2)
     level = alt.Chart(alt.NamedData(name="reach")).transform_aggregate(n="count()")
     level = level.transform_calculate(share=str(EFFECTIVE_SHARE))
     rule = level.mark_rule(strokeDash=[2, 3], color=GREY)

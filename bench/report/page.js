@@ -1,8 +1,21 @@
 "use strict";
 
-const drawings = JSON.parse(document.getElementById("data").textContent);
+const { specs, drawings } = JSON.parse(document.getElementById("data").textContent);
 const views = [];
 const shown = new Set();
+
+/* The theme: the system's, light or dark; the colours are the style sheet's. */
+const THEMES = ["system", "light", "dark"];
+
+function setUpTheme() {
+  const button = document.getElementById("theme");
+  button.addEventListener("click", () => {
+    const now = document.documentElement.dataset.theme || "system";
+    const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
+    document.documentElement.dataset.theme = next;
+    button.textContent = `Theme: ${next}`;
+  });
+}
 
 function showOnly() {
   const names = [...shown];
@@ -25,15 +38,23 @@ function setUpLegend() {
 }
 
 const table = document.getElementById("table");
-const body = table.tBodies[0];
-const lines = [...body.rows];
+const lines = table ? [...table.tBodies[0].rows] : [];
+const texts = new Map(); // of each line, for the filter: read once
+
+function textOf(line) {
+  if (!texts.has(line)) {
+    const text = [...line.cells].map((cell) => cell.textContent).join(" ");
+    texts.set(line, text.toLowerCase().replaceAll(",", ""));
+  }
+  return texts.get(line);
+}
 
 function filterTable() {
-  const words = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!table) return;
+  const words = document.getElementById("filter").value.toLowerCase().replaceAll(",", "").split(/\s+/).filter(Boolean);
   let count = 0;
   for (const line of lines) {
-    const text = [...line.cells].map((cell) => cell.textContent).join(" ").toLowerCase().replaceAll(",", "");
-    const matches = shown.has(line.dataset.architecture) && words.every((word) => text.includes(word.replaceAll(",", "")));
+    const matches = shown.has(line.dataset.architecture) && words.every((word) => textOf(line).includes(word));
     line.hidden = !matches;
     if (matches) count += 1;
   }
@@ -49,10 +70,11 @@ function sortTable(column, numeric, descending) {
     if (a === "" || b === "") return (a === "") - (b === "");
     return descending ? order(b, a) : order(a, b);
   });
-  body.append(...sorted);
+  table.tBodies[0].append(...sorted);
 }
 
 function setUpTable() {
+  if (!table) return;
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
     heading.firstElementChild.addEventListener("click", () => {
@@ -63,18 +85,82 @@ function setUpTable() {
     });
   });
   document.getElementById("filter").addEventListener("input", filterTable);
+  const link = document.getElementById("csv");
+  link.addEventListener("click", () => {
+    const rows = [...table.tBodies[0].rows].filter((line) => !line.hidden);
+    link.href = asCsv([table.tHead.rows[0], ...rows].map((line) => [...line.cells].map((cell) => cell.textContent)));
+  });
 }
 
-/* SVG, whose currentColor follows the page into dark mode and onto paper. */
+/* Lists of texts as a CSV file in a link. */
+function asCsv(rows) {
+  const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const text = rows.map((row) => `${row.map((value) => quoted(String(value ?? ""))).join(",")}\n`).join("");
+  return `data:text/csv;charset=utf-8,${encodeURIComponent(text)}`;
+}
+
+/* What a chart draws, as rows: its named data one below the other, told apart by the first column. */
+function rowsOf(datasets) {
+  const parts = Object.entries(datasets);
+  const names = [...new Set(parts.flatMap(([, points]) => points.flatMap(Object.keys)))].filter((name) => name !== "slot");
+  const several = parts.length > 1;
+  const rows = parts.flatMap(([part, points]) => points.map((point) => [...(several ? [part] : []), ...names.map((name) => point[name])]));
+  return [[...(several ? ["what"] : []), ...names], ...rows];
+}
+
+/* Built when it is opened: most are not. */
+function setUpData(place, index, title) {
+  place.addEventListener("toggle", () => {
+    if (place.childElementCount > 1) return;
+    const rows = rowsOf(drawings[index].datasets);
+    const links = document.createElement("p");
+    links.append(download(`${title}.csv`, "CSV", asCsv(rows)));
+    const box = document.createElement("div");
+    box.className = "wide rows";
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", `Data of ${title}`);
+    const built = document.createElement("table");
+    rows.forEach((row, number) => {
+      const line = (number ? built.tBodies[0] || built.createTBody() : built.createTHead()).insertRow();
+      for (const value of row) {
+        const cell = number ? line.insertCell() : line.appendChild(document.createElement("th"));
+        if (typeof value === "number") cell.className = "number";
+        cell.textContent = typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value ?? "");
+      }
+    });
+    box.append(built);
+    place.append(links, box);
+    if (views[index]) addImages(links, views[index], title);
+  });
+}
+
+async function addImages(links, view, title) {
+  const svg = (await view.toSVG()).replaceAll("currentColor", "#333333");
+  links.append(" ", download(`${title}.svg`, "SVG", `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`));
+}
+
+function download(name, text, href) {
+  const link = document.createElement("a");
+  Object.assign(link, { download: name.replace(/[^\p{L}\p{N}.]+/gu, "_"), textContent: text, href });
+  return link;
+}
+
+/* SVG, whose currentColor follows the page into dark mode and onto paper. One after the other, so
+   that the page answers meanwhile. */
 async function draw() {
   const places = document.querySelectorAll(".chart");
+  const titles = [...document.querySelectorAll("figcaption b")].map((title) => title.textContent);
+  document.querySelectorAll("details.data").forEach((place, index) => setUpData(place, index, titles[index]));
   for (const [index, { spec, datasets }] of drawings.entries()) {
-    const { view } = await vegaEmbed(places[index], { ...spec, datasets }, { actions: false, renderer: "svg" });
+    const { view } = await vegaEmbed(places[index], { ...specs[spec], datasets }, { actions: false, renderer: "svg" });
     views.push(view);
+    if (shown.size < document.querySelectorAll("#legend button").length) view.signal("shown", [...shown]).runAsync();
   }
   document.documentElement.dataset.drawn = String(views.length);
 }
 
+setUpTheme();
 setUpLegend();
 setUpTable();
 draw();

@@ -1,14 +1,14 @@
 """One look per architecture, the same in every chart of a study.
 
 Colours are Okabe and Ito's and neighbours of them, told apart by colour-blind people and legible on
-white and on black; the shape tells apart what shares a colour. Dashes are kept for reference
-kernels.
+white and on black; the shape tells apart what shares a colour. Studies side by side differ in how
+much their marks are filled. Dashes are kept for reference kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 COLOURS = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00"),
@@ -33,6 +33,7 @@ class Look:
     architecture: str
     colour: str
     shape: str
+    fill: float = 1.0  # opacity inside the outline
 
     @property
     def outline(self) -> str:
@@ -45,4 +46,17 @@ def looks(architectures: Sequence[str]) -> list[Look]:
     return [
         Look(name, COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)])
         for index, name in enumerate(architectures)
+    ]
+
+
+def looks_of_studies(shown: Mapping[str, tuple[str, int]], n_studies: int) -> list[Look]:
+    """Looks by label, of what is (architecture, number of its study): full marks, then hollow ones.
+
+    An architecture has one colour and one shape in all of them.
+    """
+    architectures = list(dict.fromkeys(architecture for architecture, _ in shown.values()))
+    known = {look.architecture: look for look in looks(architectures)}
+    return [
+        replace(known[architecture], architecture=label, fill=1 - index / max(1, n_studies - 1))
+        for label, (architecture, index) in shown.items()
     ]

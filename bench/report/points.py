@@ -46,7 +46,7 @@ def points(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
             "value": float(cell[quantity.column]) / quantity.unit_size,
             "low": finite(cell.get(f"{quantity.column}_low")),
             "high": finite(cell.get(f"{quantity.column}_high")),
-            "text": _text(cell, quantity),
+            "text": text_of(cell, quantity),
             "kernel": cell["kernel"] if isinstance(cell["kernel"], str) else "unknown",
             "reference": quantity is not SCORE and kernel_class(cell["kernel"]) == "reference",
             "seeds": f"{cell['n_seeds']} of {cell['n_wanted']}",
@@ -87,7 +87,8 @@ def far_from(level: list[Point], found: list[Point]) -> bool:
     return len(set(values)) > 1 and gap > MAX_CHANCE_GAP * span
 
 
-def _text(cell: dict[str, Any], quantity: Quantity) -> str:
+def text_of(cell: dict[str, Any], quantity: Quantity) -> str:
+    """The value of a cell with its unit, for people."""
     if quantity is SCORE:
         if pd.isna(cell["score_low"]):
             return f"{number(cell['score'])} (one seed: no interval)"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from bench.records.markdown import count, with_interval
 from bench.records.summary import lines_of
-from bench.report import charts, gradients, statistics
+from bench.report import charts, described, gradients, pareto, statistics, stream_charts
 from bench.report.curves import Curves
 from bench.report.palette import Look
 from bench.report.points import QUANTITIES, SCORE
@@ -18,10 +18,11 @@ from bench.report.points import QUANTITIES, SCORE
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart: what stands above it, and what draws it."""
+    """A chart: what stands above it, what it says to who cannot see it, and what draws it."""
 
     title: str
     note: str
+    description: str
     spec: charts.Spec
     datasets: charts.Datasets
 
@@ -33,6 +34,7 @@ class Section:
     task: str
     meaning: str
     figures: list[Figure]
+    streams: list[list[str]] = field(default_factory=list)  # lines of a table
 
 
 @dataclass(frozen=True)
@@ -58,28 +60,61 @@ def section(
     if len(metric):
         direction = f", {'higher' if higher.iloc[0] else 'lower'} is better" if len(higher) else ""
         meaning = f"{metric.iloc[0]}{direction}"
-    figures = []
+    streamed = stream_charts.measured(runs)
+    figures = [
+        *_against_length(cells, drawn),
+        *_fronts(cells, drawn),
+        *_learned(curves, drawn),
+        *_reach(runs, drawn),
+        *_streams(streamed, drawn),
+    ]
+    return Section(task, meaning, figures, stream_charts.table(streamed))
+
+
+def _against_length(cells: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
+    metric = cells["metric"].dropna()
     for quantity in QUANTITIES:
         if found := charts.against_length(cells, quantity, drawn):
             shape, datasets = found
             scores = quantity is SCORE and len(metric)
             title = f"Test {metric.iloc[0]}" if scores else quantity.title
-            figures.append(Figure(title, shape.note, charts.for_page(shape), datasets))
+            told = described.against(
+                f"{title} against length", datasets["points"], "length", "tokens"
+            )
+            yield Figure(title, shape.note, told, charts.for_page(shape), datasets)
+
+
+def _fronts(cells: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
+    for front in pareto.fronts(cells):
+        title = f"Score against {front.cost.title.lower()}, length {front.length:,}"
+        told = f"{title}. On the front: {', '.join(front.names)}."
+        spec = charts.front_for_page(front.cost, tuple(drawn))
+        yield Figure(title, front.note, told, spec, {"points": front.points})
+
+
+def _learned(curves: Curves | None, drawn: Sequence[Look]) -> Iterator[Figure]:
     if curves is not None:
         title = f"Learning curves: {curves.name.replace('_', ' ')}"
         note = f"every seed at length {curves.length:,}, at the setting that val chose"
+        told = described.against(title, curves.points, "step", "")
         spec = charts.curves_for_page(tuple(drawn))
-        figures.append(Figure(title, note, spec, {"points": curves.points}))
-    return Section(task, meaning, figures + _reach(runs, drawn))
+        yield Figure(title, note, told, spec, {"points": curves.points})
 
 
-def _reach(runs: pd.DataFrame, drawn: Sequence[Look]) -> list[Figure]:
+def _reach(runs: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
     """How far back gradients go, at the longest length at which that was measured."""
     longest = gradients.longest(runs)
-    return [
-        Figure(f"{title}, length {longest['length'].iloc[0]:,}", gradients.NOTE, spec, datasets)
-        for title, spec, datasets in gradients.for_page(longest, drawn)
-    ]
+    for title, spec, datasets in gradients.for_page(longest, drawn):
+        titled = f"{title}, length {longest['length'].iloc[0]:,}"
+        told = described.against(titled, datasets["reach"], "k", "tokens back")
+        yield Figure(titled, gradients.NOTE, told, spec, datasets)
+
+
+def _streams(streamed: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
+    for one in stream_charts.pictures(streamed):
+        told = described.against(one.title, one.points, "position", "tokens read")
+        spec = charts.stream_for_page(one.shape, tuple(drawn))
+        yield Figure(one.title, one.note, told, spec, {"points": one.points})
 
 
 def leaders(cells: pd.DataFrame) -> list[Leader]:
@@ -87,7 +122,7 @@ def leaders(cells: pd.DataFrame) -> list[Leader]:
     found = []
     for _, group in cells.groupby("length", sort=True):
         best = statistics.by_score(group)
-        top = lines_of(best)[0]
+        top = lines_of(best.head(1))[0]
         names = best.loc[(best["rank"] == 1).fillna(False), "architecture"].tolist()
         found.append(Leader(int(top["length"]), names, _sure(top, names), _fastest(group)))
     return found

@@ -10,6 +10,7 @@ T   length, tokens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -122,17 +123,21 @@ def all_series(frame: pd.DataFrame, quantity: Quantity) -> list[Series]:
 
 def _points(lines: pd.DataFrame, quantity: Quantity) -> Iterator[tuple[float, float, float, float]]:
     """Length, cost, standard error of its logarithm, tokens per batch; lengths ascending."""
-    for length, repeats in lines.groupby("length", sort=True):
-        logs = np.log(repeats[quantity.column].to_numpy(dtype=float))
+    lengths = lines["length"].to_numpy(dtype=float)
+    all_logs = np.log(lines[quantity.column].to_numpy(dtype=float))
+    all_errors = _own_errors(lines, quantity)
+    all_tokens = lines["tokens_per_batch"].to_numpy(dtype=float)
+    for length in np.unique(lengths):
+        repeats = lengths == length
+        logs = all_logs[repeats]
         n = len(logs)
-        own = _own_errors(repeats, quantity)
-        error = float(np.sqrt((own**2).sum())) / n
+        error = float(np.sqrt((all_errors[repeats] ** 2).sum())) / n
         if n > 1:  # repeats that differ by more than their intervals say so
             error = max(error, float(logs.std(ddof=1)) / n**0.5)
         mean = float(np.exp(logs.mean()))
-        tokens = float(repeats["tokens_per_batch"].astype(float).mean())
-        tall = float(str(length))
-        yield tall, mean if quantity is MEMORY else tall / mean, error, tokens
+        known = all_tokens[repeats][~np.isnan(all_tokens[repeats])]
+        tokens = float(known.mean()) if len(known) else math.nan
+        yield float(length), mean if quantity is MEMORY else length / mean, error, tokens
 
 
 def _own_errors(lines: pd.DataFrame, quantity: Quantity) -> Floats:

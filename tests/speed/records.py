@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.records import packed
 from bench.records.expected import complete
-from bench.records.row import Row
-from bench.records.store import Store, canonical
+from bench.records.store import Store
 from bench.records.table import render
-from bench.records.tidy import tidy
 from bench.report import leaderboard, page
 from bench.spec import Run
 from tests import synthetic
@@ -40,12 +37,6 @@ def runs(n_rows: int) -> list[Run]:
     tasks = [{"name": name, "n": n} for name in ("mqar", "adding") for n in range(5)]
     lengths = [2**n for n in range(6, 14)]
     return synthetic.runs(architectures, tasks, lengths, n_seeds, RATES)
-
-
-def pack(store: Store, rows: list[Row]) -> None:
-    """Packed at once: 100,000 files would take longer than everything else."""
-    rows.sort(key=lambda row: row.id)
-    store.packed_file.write_bytes(packed.encode(tidy(rows), [canonical(row) for row in rows]))
 
 
 def demo_table_s(folder: Path) -> float:
@@ -85,7 +76,7 @@ def main() -> None:
         given = runs(n_rows)
         study = synthetic.study(given, store.folder)
         with said(f"making {len(given)} rows (untimed)"):
-            pack(store, [synthetic.row(run) for run in given])
+            synthetic.pack(store, map(synthetic.row, given))
         with said("ids of the runs, part of each"):
             _ = [run.id for run in given]
         jobs: dict[str, Callable[[], object]] = {
