@@ -205,6 +205,24 @@ def test_a_run_that_ended_early_is_not_trained_on(tmp_path, at_step):
     assert counts["training_step"] == 0
 
 
+def test_the_best_weights_are_those_from_before_the_stop(tmp_path, at_step, monkeypatch):
+    """A val score that gets worse after the first look."""
+    original = TrainingModule._close
+
+    def worsening(self, split):
+        original(self, split)
+        if split == "val":
+            self.scores["val_accuracy"] = 1.0 / (1 + self.trainer.global_step)
+
+    monkeypatch.setattr(TrainingModule, "_close", worsening)
+    run = cell()
+    undisturbed, _ = result(run)
+    assert undisturbed["metrics"]["best_step"] == 5
+    at_step(leave, 12)
+    stopped(run, tmp_path)
+    assert result(run, tmp_path) == (undisturbed, 1)
+
+
 def test_seconds_add_up(tmp_path, at_step):
     run = cell()
     at_step(leave, 11)
