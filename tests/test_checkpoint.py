@@ -1,6 +1,7 @@
 """A run that stops anywhere and goes on leaves the row of one that never stopped, bit for bit."""
 
 import errno
+import itertools
 import os
 import signal
 import zipfile
@@ -16,8 +17,7 @@ from bench.spec import Run
 from bench.training import interrupts
 from bench.training.execute import execute
 from bench.training.interrupts import Interrupted
-from bench.training.module import TrainingModule
-from tasks.task import generator
+from bench.training.module import TrainingModule, seed_draws
 from tests.small_run import a_run
 
 TIMES = ("train_seconds", "observed_train_tokens_per_s")
@@ -37,7 +37,7 @@ CASES = {
     "bfloat16": {"training": {"precision": "bf16-mixed"}},
     "looks that do not divide the steps": {"training": {"val_every": 4}},
     "a look at every step": {"training": {"val_every": 1}},
-    "patience": {"training": {"val_every": 2, "patience": 2, "steps": 200}},
+    "patience": {"training": {"val_every": 2, "patience": 4, "steps": 200}},
     "other lengths": {"test_lengths": [6, 30]},
     "a finite set, three times": {
         "task": "digits",
@@ -205,6 +205,24 @@ def test_a_run_that_ended_early_is_not_trained_on(tmp_path, at_step):
     assert counts["training_step"] == 0
 
 
+def test_the_best_weights_are_those_from_before_the_stop(tmp_path, at_step, monkeypatch):
+    """A val score that gets worse after the first look."""
+    original = TrainingModule._close
+
+    def worsening(self, split):
+        original(self, split)
+        if split == "val":
+            self.scores["val_accuracy"] = 1.0 / (1 + self.trainer.global_step)
+
+    monkeypatch.setattr(TrainingModule, "_close", worsening)
+    run = cell()
+    undisturbed, _ = result(run)
+    assert undisturbed["metrics"]["best_step"] == 5
+    at_step(leave, 12)
+    stopped(run, tmp_path)
+    assert result(run, tmp_path) == (undisturbed, 1)
+
+
 def test_seconds_add_up(tmp_path, at_step):
     run = cell()
     at_step(leave, 11)
@@ -307,5 +325,8 @@ def test_steps_are_numbers_and_not_words(tmp_path):
 
 def test_dropout_differs_from_step_to_step_and_from_rank_to_rank():
     """Seeds of steps that were equal would drop the same units always, on every rank."""
-    seeds = {generator("step", 0, step, rank).initial_seed() for step in (0, 1) for rank in (0, 1)}
-    assert len(seeds) == 4
+    drawn = set()
+    for seed, step, rank in itertools.product((0, 1), repeat=3):
+        seed_draws(seed, step, rank, torch.device("cpu"))
+        drawn.add(torch.rand(()).item())
+    assert len(drawn) == 8

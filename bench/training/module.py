@@ -24,6 +24,18 @@ CHECK_EVERY = 20
 """Steps between looks at the loss: each one makes the host wait for the device."""
 
 
+def seed_draws(seed: int, step: int, rank: int, device: torch.device) -> None:
+    """Seed what a step draws from torch's own generators.
+
+    Not by torch.manual_seed: it takes a millisecond, and remembers each call for every kind of
+    accelerator that the process has not used.
+    """
+    drawn = generator("step", seed, step, rank).initial_seed()
+    torch.default_generator.manual_seed(drawn)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(drawn)
+
+
 class DivergedError(RuntimeError):
     """The loss is no finite number any more."""
 
@@ -58,8 +70,7 @@ class TrainingModule(lightning.LightningModule):
         What the step draws, as dropout does, depends on (seed, step, rank) alone, so that a run
         that goes on from a checkpoint draws the same.
         """
-        drawn = generator("step", self.seed, batch_index, self.global_rank)
-        torch.manual_seed(drawn.initial_seed())
+        seed_draws(self.seed, batch_index, self.global_rank, self.device)
         window = self.training_spec.tbptt_window
         if window is None:
             loss = self._mean(self.task.loss(self.model.answer(batch), batch.targets))
