@@ -1,0 +1,1 @@
+"""Sweeps on a Slurm cluster. Slurm is the engine: there is no queue and no daemon of our own."""
