@@ -16,6 +16,8 @@ from bench.data_commands import app as data_app
 from bench.errors import UserError
 from bench.measure_command import measure
 from bench.scaling_commands import app as scaling_app
+from bench.submit_command import sweep_on_slurm
+from bench.work_command import work
 
 if TYPE_CHECKING:
     from bench.records.store import Store
@@ -32,6 +34,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.command()(certify)
 app.command()(measure)
+app.command(hidden=True)(work)
 app.add_typer(scaling_app)
 
 READER_GONE = 141
@@ -104,10 +107,19 @@ def sweep(
         int | None, typer.Option(min=1, help="cells that train at once; default: one per core")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+    slurm: Annotated[
+        str | None,
+        typer.Option(metavar="PROFILE", help="submit them: slurm/PROFILE.yaml, or a file"),
+    ] = None,
 ) -> None:
     """Run the cells of a study that have no row yet."""
     from bench.launch import sweep as sweeping
 
+    if slurm is not None:
+        if workers is not None:
+            raise UserError("--workers is for this machine; a profile's throttle is for Slurm")
+        sweep_on_slurm(study, slurm, dry_run=dry_run)
+        return
     loaded, store = _open(study)
     planned = sweeping.plan(loaded, store)
     if dry_run or planned.missing:

@@ -32,7 +32,8 @@ def provenance() -> dict[str, Any]:
         "processor": processor(),
         "cores": cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job_id": slurm_job_id(),
+        "requeues": requeues(),
         "world_size": 1,
     }
 
@@ -51,6 +52,17 @@ def with_packages(provenance: Mapping[str, Any], run: Run) -> dict[str, Any]:
         "versions": {**provenance.get("versions", {}), **versions},
         "packages": {f"{entry.kind} {entry.name}": entry.source for entry in others},
     }
+
+
+def slurm_job_id() -> str | None:
+    """The job that this process belongs to: `12`, or `12_3` for a task of an array."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{key}_ID") for key in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def requeues() -> int:
+    """How often Slurm has started this job again; 0 where there is none."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.launch.entry import PEER_LOST, REQUEUE
+from bench.launch.entry import REQUEUE
 from bench.launch.slurm.profile import Profile
 from bench.launch.slurm.shapes import Shape
 
@@ -63,9 +63,7 @@ def element_script(
             *command.lines(profile),
             "",
             f"plan={shlex.quote(plan)}",
-            _BODY.format(
-                requeue=REQUEUE, peer_lost=PEER_LOST, rerun=RERUN, nodes=shape.nodes, wait=PEER_WAIT_S
-            ),
+            _BODY.format(requeue=REQUEUE, rerun=RERUN, nodes=shape.nodes, wait=PEER_WAIT_S),
         ]
     )
 
@@ -192,13 +190,12 @@ while :; do
     done
     case $code in
         0) exit 0 ;;
-        {requeue} | {peer_lost} | 138 | 143) go_on_later ;;  # 138, 143: signalled before it was ready
+        {requeue} | 138 | 143) go_on_later ;;  # 138, 143: signalled before it was ready
     esac
     [ -z "$taken_away" ] || exit "$code"
     "${{bench[@]}}" work "$plan" "$index" --settle "$code"
     case $? in
         0) exit 0 ;;
-        {requeue}) go_on_later ;;
         {rerun}) ;;
         *) exit "$code" ;;
     esac

@@ -9,6 +9,7 @@ submission.json     which jobs these are; written anew after each of them is sub
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,18 @@ def on_the_way(study_folder: Path, missing: set[str]) -> OnTheWay:
         for run_id in cells.get((task.job_id, task.index), [])
     }
     return OnTheWay(tasks, live.problem)
+
+
+def digest(file: Path) -> str:
+    """Of a study's file, to see whether it was edited.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
 
 
 def write(folder: Path, submission: Submission) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 
 import re
 import shutil
@@ -89,7 +88,7 @@ def request(
     for array in packed:
         _check_devices(array, profile, profile_name)
     return Request(
-        study, study_file, digest(study_file), profile, profile_name, arrays=tuple(packed)
+        study, study_file, submission.digest(study_file), profile, profile_name, arrays=tuple(packed)
     )
 
 
@@ -153,18 +152,6 @@ def submit(asked: Request, say: Callable[[str], None]) -> Submission:
         done = done.model_copy(update={"arrays": (*done.arrays, submitted)})
         submission.write(folder, done)
     return _then_pack(asked, folder, done, say)
-
-
-def digest(file: Path) -> str:
-    """Of a study's file, to see whether it was edited.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _then_pack(
