@@ -15,6 +15,14 @@ HANGING = re.compile(r"^Timeout \([\d:.]+\)!$", re.MULTILINE)
 """What faulthandler prints before the stacks of a process that it ends."""
 
 
+PEER_GONE = re.compile(
+    r"connection (was )?(closed|reset)|broken pipe|timed out waiting|gloo/transport|nccl"
+    r"|Dist(Network|Store|Backend)Error",
+    re.IGNORECASE,
+)
+"""What gloo, NCCL and torch's store say when another rank is gone."""
+
+
 def describe_exit(code: int) -> str:
     """A process's exit code in words."""
     if code == -signal.SIGKILL:
@@ -22,6 +30,11 @@ def describe_exit(code: int) -> str:
     if code < 0:
         return f"the process died of {signal.Signals(-code).name}"
     return f"the process ended with exit code {code} and without a row"
+
+
+def lost_peer(reason: str) -> bool:
+    """Whether a rank failed because another one did."""
+    return PEER_GONE.search(reason) is not None
 
 
 def hung(logs: Sequence[Path]) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UserError
-from bench.launch.autopsy import hung, last_words
+from bench.launch.autopsy import hung, last_words, lost_peer
 from bench.measure.instruments import INSTRUMENTS, Found
 from bench.process import data_bytes, die_with_parent, say
 from bench.records import checkpoints
@@ -49,6 +49,9 @@ RANKS_S = 1.0
 
 UNWRITTEN = 74
 """Exit code of a worker that could not write its row (EX_IOERR)."""
+
+PEER_LOST = 79
+"""Exit code of a rank that no longer hears the ranks of another node: its run goes on later."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,12 @@ def train(job: Job) -> None:
         number = interrupts.requested()
         say(f"asked to leave by {signal.Signals(number).name if number else 'another rank'}")
         _leave(REQUEUE)
+    several_nodes = ranks > run.resources.devices
+    if several_nodes and row.status == "failed" and lost_peer(row.reason):
+        say(f"rank {rank} of {ranks}: {row.reason}")
+        _leave(PEER_LOST)  # a node may have died; if a rank had a reason of its own, it says so
+    if several_nodes and rank > 0 and row.status != "ok" and not Store(job.folder).has(run.id):
+        _write(job.folder, row)
     if rank == 0:
         _write(job.folder, row if ranks == 1 else _with_other_ranks(row, job))
         checkpoints.forget(job.folder, run.id)

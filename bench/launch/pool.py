@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from bench.errors import UserError
 from bench.launch.autopsy import describe_exit, hung, last_words, oom_kills
-from bench.launch.entry import BUSY, PRELOAD, REQUEUE, UNWRITTEN, Job, Place, log_file
+from bench.launch.entry import BUSY, PEER_LOST, PRELOAD, REQUEUE, UNWRITTEN, Job, Place, log_file
 from bench.launch.stopping import Stopped, deaf, heeding
 from bench.records import checkpoints
 from bench.records.provenance import with_packages
@@ -269,9 +269,10 @@ class Pool:
             self.watcher.finished(run, "elsewhere", "another process is at this run")
         elif code is None or run.id in self.store.ids():
             self.report(run)
-        elif code in (REQUEUE, -signal.SIGTERM, -signal.SIGUSR1):
+        elif code in (REQUEUE, PEER_LOST, -signal.SIGTERM, -signal.SIGUSR1):
             self.stopped.append(run)
-            self.watcher.finished(run, "stopped", "asked to leave; goes on later")
+            why = "another node is gone" if code == PEER_LOST else "asked to leave"
+            self.watcher.finished(run, "stopped", f"{why}; goes on later")
         elif code == UNWRITTEN:
             said = self.log_tail(run).rpartition("\n")[2]
             self._note_unwritten(run, said or "the row could not be written, nor the log")
