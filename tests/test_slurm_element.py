@@ -119,7 +119,9 @@ def test_cells_that_the_study_no_longer_asks_for_are_left_out(tmp_path, capsys):
     assert [run.id for run in wanted] == [run.id for run in study.runs[1:]]
     assert "1 cells left out: the study was changed" in capsys.readouterr().out
     (tmp_path / "study.yaml").write_text("title: [")
-    with pytest.raises(UserError, match="the study was changed since it was submitted: .*not YAML"):
+    with pytest.raises(
+        UserError, match=r"the study was changed since it was submitted: .*not YAML"
+    ):
         element.still_wanted(*submission.read_plan(plan, 0))
 
 

@@ -49,7 +49,9 @@ def test_what_a_script_asks_for():
 
 
 def test_a_shape_decides_what_each_node_gives():
-    found = directives({"gpus": "a100", "cpus": 4}, nodes=2, devices=8, threads=2, memory_bytes=2**30)
+    found = directives(
+        {"gpus": "a100", "cpus": 4}, nodes=2, devices=8, threads=2, memory_bytes=2**30
+    )
     assert {"--nodes=2", "--cpus-per-task=32", "--gres=gpu:a100:8", "--mem=16384M"} <= found
     assert "--gres=gpu:1" in directives({"gpus": "any"})
     assert not any("gres" in line for line in directives({"gpus": "any"}, accelerator="cpu"))
@@ -181,8 +183,9 @@ def test_the_environment_arrives_as_it_is_written(job):
     program = job.slurm.bin / "python"
     program.write_text('#!/bin/sh\nprintf "%s|%s" "$HOSTILE" "$HOME" > said\n')
     program.chmod(0o755)
-    profile = Profile(environment={"HOSTILE": HOSTILE}, setup=("HOME=/changed",))
-    assert job.start(profile).wait(timeout=60) == 0
+    process = job.start(Profile(environment={"HOSTILE": HOSTILE}, setup=("HOME=/changed",)))
+    process.communicate(timeout=60)
+    assert process.returncode == 0
     assert (job.folder / "said").read_text() == f"{HOSTILE}|/changed"
     assert not (job.folder / "pwned").exists()
 

@@ -51,9 +51,7 @@ def a_profile(folder: Path, text: str = "") -> str:
 
 def finish(study: Path, runs: list[Run]) -> None:
     for run in runs:
-        Store(study).write(
-            Row(id=run.id, study="s", status="ok", run=run.model_dump(mode="json"))
-        )
+        Store(study).write(Row(id=run.id, study="s", status="ok", run=run.model_dump(mode="json")))
 
 
 def submitted(study: Path) -> list[submission.Submission]:
@@ -128,9 +126,7 @@ def test_cells_of_a_live_job_are_not_submitted_again(tmp_path, slurm, capsys):
     slurm.add("squeue", {"output": "".join(f"{word!s:{size}}" for word, (_, size) in columns)})
     sweep_on_slurm(study, profile, dry_run=False)
     _, second = submitted(study)
-    assert {i for i, _, _ in second.cells()} == {
-        i for i, _, index in first.cells() if index != 1
-    }
+    assert {i for i, _, _ in second.cells()} == {i for i, _, index in first.cells() if index != 1}
     assert "2 cells are on their way already" in capsys.readouterr().out
 
 
@@ -212,7 +208,9 @@ def test_a_folder_of_this_machine_alone_is_refused(tmp_path, slurm, monkeypatch)
     study = a_study(tmp_path / "study")
     (tmp_path / "profile.yaml").write_text("{}")
     monkeypatch.setattr(submit, "why_hidden", lambda folder: "tmpfs is this machine's own")
-    with pytest.raises(UserError, match="compute nodes do not see .*: tmpfs is this machine's own"):
+    with pytest.raises(
+        UserError, match=r"compute nodes do not see .*: tmpfs is this machine's own"
+    ):
         sweep_on_slurm(study, str(tmp_path / "profile.yaml"), dry_run=False)
     assert not slurm.calls("sbatch")
 
@@ -244,13 +242,15 @@ def test_a_file_system_tells_whether_other_machines_see_it(tmp_path, place, word
 
 
 def test_cells_for_gpus_need_a_profile_with_gpus(tmp_path, slurm):
-    study = a_study(tmp_path / "study", STUDY.replace("width: 16", "width: 16, resources: {accelerator: cuda}"))
+    study = a_study(
+        tmp_path / "study", STUDY.replace("width: 16", "width: 16, resources: {accelerator: cuda}")
+    )
     with pytest.raises(UserError, match="has no GPUs; give it the key gpus: any"):
         sweep_on_slurm(study, a_profile(tmp_path), dry_run=False)
     study = a_study(
         tmp_path / "study", STUDY.replace("width: 16", "width: 16, resources: {devices: 4}")
     )
-    with pytest.raises(UserError, match="resources.devices 4, and profile .* gres gpu:a100:2"):
+    with pytest.raises(UserError, match=r"resources.devices 4, and profile .* gres gpu:a100:2"):
         sweep_on_slurm(study, a_profile(tmp_path, "gres: gpu:a100:2"), dry_run=False)
 
 

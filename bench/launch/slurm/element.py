@@ -30,7 +30,7 @@ from bench.study import load
 from bench.switches import check_switches
 
 ORPHANS_S = 10.0
-"""How often a job that was started again looks whether what is left of its former self has ended."""
+"""How often a job that was started again looks whether what is left of its former self ended."""
 
 
 def work(plan: Path, index: int) -> int:

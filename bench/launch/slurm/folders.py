@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-OF_ONE_MACHINE = frozenset("aufs devtmpfs overlay ramfs rootfs squashfs tmpfs".split())
+OF_ONE_MACHINE = frozenset(("aufs", "devtmpfs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"))
 """File systems in memory, or of a container. A disk may be exported by the machine that has it."""
-PRIVATE = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run")))  # noqa: S108
+PRIVATE = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run")))
 NETWORKED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|afs|fuse|cifs|smb|9p|virtiofs|panfs|wekafs")
 
 

@@ -23,7 +23,7 @@ class NobodyCameError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """This node among those of a job step, each of which has `bench work` once."""
+    """A node among those of a job step, each of which has `bench work` once."""
 
     index: int
     n_nodes: int

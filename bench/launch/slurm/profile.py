@@ -1,4 +1,4 @@
-"""A profile: what this cluster wants to be told, `slurm/<name>.yaml`. slurm/README.md explains keys.
+"""A profile: what this cluster wants to be told, `slurm/<name>.yaml`; slurm/README.md explains it.
 
 Values go into a batch script. So each is one line, and those that stand in `#SBATCH` lines have no
 sign that Slurm's reader or a shell would take for its own.
@@ -23,8 +23,11 @@ PROFILES = Path("slurm")
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 OURS = frozenset(
-    "array begin chdir dependency error job-name no-requeue nodes ntasks ntasks-per-node "
-    "open-mode output parsable requeue signal test-only wait wrap".split()
+    (
+        *("array", "begin", "chdir", "dependency", "error", "job-name", "no-requeue", "nodes"),
+        *("ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal"),
+        *("test-only", "wait", "wrap"),
+    )
 )
 """Options of sbatch that the launcher sets itself."""
 KEYS_OF_FLAGS = {
@@ -77,10 +80,8 @@ def seconds(duration: str) -> int:
         raise ValueError("has to be minutes, hours:minutes:seconds or days-hours:minutes:seconds")
     days, *parts = ([] if part is None else [int(part)] for part in matched.groups())
     numbers = [number for part in parts for number in part]
-    if days:  # days-hours[:minutes[:seconds]]
-        scale = (3600, 60, 1)
-    else:  # minutes[:seconds], or hours:minutes:seconds
-        scale = (3600, 60, 1) if len(numbers) == 3 else (60, 1, 1)
+    # days-hours[:minutes[:seconds]], hours:minutes:seconds, or minutes[:seconds]
+    scale = (3600, 60, 1) if days or len(numbers) == 3 else (60, 1)
     total = sum(n * factor for n, factor in zip(numbers, scale, strict=False))
     total += 86_400 * sum(days)
     if total < 1:

@@ -19,8 +19,10 @@ ASK_S = 20.0
 State: TypeAlias = Literal["pending", "running", "completing", "requeued"]
 
 ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED "
-    "TIMEOUT".split()
+    (
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+    )
 )
 REQUEUED = frozenset(("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"))
 FIELDS = (
@@ -63,7 +65,11 @@ class Live:
 
 
 def ask(
-    words: Sequence[str], *, text: str | None = None, timeout_s: float = ASK_S, cwd: str | None = None
+    words: Sequence[str],
+    *,
+    text: str | None = None,
+    timeout_s: float = ASK_S,
+    cwd: str | None = None,
 ) -> Answer:
     """Run a command of Slurm, `text` being its input; no shell is between."""
     # What the user has set for squeue in his shell would filter or change what we read.
@@ -117,7 +123,14 @@ def ended_tasks(job_ids: Collection[int]) -> dict[tuple[int, int | None], str]:
         return {}
     ids = ",".join(map(str, sorted(job_ids)))
     found = ask(
-        ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={ids}", "--format=JobID,State"]
+        [
+            "sacct",
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            f"--jobs={ids}",
+            "--format=JobID,State",
+        ]
     )
     ended = {}
     for line in found.output.splitlines():
@@ -132,7 +145,9 @@ def ended_tasks(job_ids: Collection[int]) -> dict[tuple[int, int | None], str]:
 
 def max_array_size() -> int | None:
     """One more than the largest index of a job array, as the cluster has it."""
-    matched = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]).output, re.M)
+    matched = re.search(
+        r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]).output, re.M
+    )
     return int(matched[1]) if matched else None
 
 
@@ -141,7 +156,9 @@ def expand(indices: str) -> Iterator[int]:
     for part in indices.strip("[]").partition("%")[0].split(","):
         matched = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part.strip())
         if matched:
-            first, last, step = (None if digits is None else int(digits) for digits in matched.groups())
+            first, last, step = (
+                None if digits is None else int(digits) for digits in matched.groups()
+            )
             assert first is not None
             yield from range(first, (first if last is None else last) + 1, step or 1)
 

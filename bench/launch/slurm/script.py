@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +128,7 @@ def _where(profile: Profile) -> list[str]:
 
 
 def _memory_mib(profile: Profile, shape: Shape, exclusive: bool) -> str | None:
-    """Of each node: what the cells ask for, or the profile; a node of one's own gives all it has."""
+    """Of each node: what cells ask for, or the profile; a node of one's own gives all it has."""
     if shape.memory_bytes is not None:
         return f"{-(-shape.devices * (shape.memory_bytes + BASE_BYTES) // MEBIBYTE)}M"
     if profile.memory is not None:
@@ -157,8 +156,8 @@ def _quoted(flag: str) -> str:
 _BODY = """\
 index=$SLURM_ARRAY_TASK_ID
 if [ ! -r "$plan" ]; then
-    printf 'bench: node %s does not see %s/%s: the study has to lie in a folder that all nodes see\\n' \\
-        "$(hostname)" "$PWD" "$plan" >&2
+    printf 'bench: node %s does not see %s/%s: %s\\n' "$(hostname)" "$PWD" "$plan" \\
+        'the study has to lie in a folder that all nodes see' >&2
     exit 2
 fi
 

@@ -140,9 +140,7 @@ def _elements(
     ]
 
 
-def _packed(
-    runs: Sequence[Run], needed: Mapping[str, float], target_s: float
-) -> list[list[Run]]:
+def _packed(runs: Sequence[Run], needed: Mapping[str, float], target_s: float) -> list[list[Run]]:
     """Runs in their order, cut wherever the target is reached."""
     groups: list[list[Run]] = []
     spent = target_s

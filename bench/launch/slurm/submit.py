@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import re
 import shutil
 import sys
@@ -88,7 +87,12 @@ def request(
     for array in packed:
         _check_devices(array, profile, profile_name)
     return Request(
-        study, study_file, submission.digest(study_file), profile, profile_name, arrays=tuple(packed)
+        study,
+        study_file,
+        submission.digest(study_file),
+        profile,
+        profile_name,
+        arrays=tuple(packed),
     )
 
 
@@ -219,5 +223,3 @@ def _words(problem: str) -> str:
     """What sbatch said, in one line without its own prefix."""
     line = re.sub(r"\bsbatch: (?:error: )?", "", " ".join(problem.split()))
     return line or "nothing"
-
-
