@@ -44,7 +44,6 @@ def test_what_a_script_asks_for():
         *("--array=0-4%3", "--partition=p", "--account=a", "--qos=q", "--constraint=x&y"),
         *("--time=01:00:00", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1"),
         *("--mem=4096M", "--gres=nvme:1", "--signal=USR1@120", "--requeue", "--open-mode=append"),
-        "--output=%A_%a.log",
     }
 
 
@@ -101,7 +100,12 @@ class Job:
         script = self.folder / "element.sbatch"
         script.write_text(element_script(profile, a_shape(**shape), 5, plan, command))
         subprocess.run(["bash", "-n", script], check=True)
-        given = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "1"}
+        given = {
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_ARRAY_JOB_ID": "15",
+            "SLURM_JOB_ID": "17",
+            "SLURM_CPUS_PER_TASK": "1",
+        }
         path = f"{self.slurm.bin}:{os.environ['PATH']}"
         return subprocess.Popen(
             ["bash", str(script)],

@@ -80,7 +80,7 @@ def test_one_array_for_each_shape_and_a_job_that_packs_after_them(tmp_path, slur
     assert "--dependency=afterany:102:103" in packing
     assert not [word for word in first + second if word.startswith("--dependency")]
     (folder,) = submission.submissions(study)
-    assert f"--chdir={folder}" in first
+    assert {f"--chdir={folder}", "--output=%A_%a.log"} <= set(first)
     assert "--array=0-0" in (folder / "element-0.sbatch").read_text()
     everything = {run_id for run_id, _, _ in done.cells()}
     assert len(everything) == 12
@@ -259,7 +259,7 @@ def test_hostile_names_are_only_names(tmp_path, slurm):
     sweep_on_slurm(study, a_profile(tmp_path, "partition: p"), dry_run=False)
     (words, packing) = real_submissions(slurm)
     (folder,) = submission.submissions(study)
-    assert f"--chdir={folder}" in words
+    assert {f"--chdir={folder}", "--output=/dev/null"} <= set(words)  # a % in a folder's name
     assert [word for word in words if word.startswith("--job-name=seqbench-a-b-c-d")]
     assert not [w for w in words + packing if w.startswith("-") and not w.startswith("--")]
     assert "pwned" not in (folder / "element-0.sbatch").read_text()

@@ -74,7 +74,6 @@ def pack_script(profile: Profile, study: Path, command: Command) -> str:
         f"--time={PACK_MINUTES}",
         "--nodes=1",
         "--ntasks=1",
-        "--output=pack_%j.log",
         *map(_quoted, profile.flags),
     ]
     return "\n".join(
@@ -84,6 +83,7 @@ def pack_script(profile: Profile, study: Path, command: Command) -> str:
             "",
             *command.lines(profile),
             "",
+            'exec >>"pack_$SLURM_JOB_ID.log" 2>&1',
             f'"${{bench[@]}}" pack {shlex.quote(str(study))}\n',
         ]
     )
@@ -116,7 +116,6 @@ def _directives(profile: Profile, shape: Shape, n_elements: int) -> list[str]:
         f"--signal=USR1@{profile.warning_s}",
         "--requeue",
         "--open-mode=append",
-        "--output=%A_%a.log",
         *map(_quoted, profile.flags),
     ]
     return [f"#SBATCH {option}" for option in options]
@@ -160,6 +159,7 @@ if [ ! -r "$plan" ]; then
         'the study has to lie in a folder that all nodes see' >&2
     exit 2
 fi
+exec >>"${{SLURM_ARRAY_JOB_ID}}_$index.log" 2>&1
 
 # Slurm sends TERM when it takes the job away: then it starts this again itself, or nobody wants it.
 taken_away=

@@ -147,7 +147,7 @@ def submit(asked: Request, say: Callable[[str], None]) -> Submission:
         file = folder / f"element-{n}.sbatch"
         files.write_atomically(file, script.encode())
         try:
-            job_id = _sbatch(folder, file, job_name(asked.study.name))
+            job_id = _sbatch(folder, file, "%A_%a.log", job_name(asked.study.name))
         except UserError as error:
             before = f"{n} of {len(asked.arrays)} arrays are submitted; " if n else ""
             raise UserError(f"{before}{error}; the same command goes on") from None
@@ -166,7 +166,7 @@ def _then_pack(
     after = ":".join(str(array.job_id) for array in done.arrays)
     try:
         name = f"{job_name(asked.study.name)}-pack"
-        pack_job_id = _sbatch(folder, file, name, f"--dependency=afterany:{after}")
+        pack_job_id = _sbatch(folder, file, "pack_%j.log", name, f"--dependency=afterany:{after}")
     except UserError as error:
         say(f"the rows will not be packed at the end: {error}; `bench pack` does it")
         return done
@@ -175,11 +175,13 @@ def _then_pack(
     return done
 
 
-def _sbatch(folder: Path, script: Path, name: str, *options: str) -> int:
+def _sbatch(folder: Path, script: Path, log_pattern: str, name: str, *options: str) -> int:
     """Submit a script; the answer is the job's id."""
-    # The folder goes to sbatch apart: in the pattern of a log file a % would mean something.
-    words = ["sbatch", "--parsable", f"--chdir={folder}", f"--job-name={name}", *options]
-    answer = queue.ask([*words, str(script)], timeout_s=SUBMIT_S)
+    # Slurm's own words go to the same file as the script's, unless it would read the folder's name
+    # as a pattern, which a relative name does not prevent.
+    log = "/dev/null" if set(str(folder)) & set("%\\") else log_pattern
+    words = ["sbatch", "--parsable", f"--chdir={folder}", f"--output={log}", f"--job-name={name}"]
+    answer = queue.ask([*words, *options, str(script)], timeout_s=SUBMIT_S)
     if answer.problem:
         raise UserError(f"sbatch says: {_words(answer.problem)}")
     found = re.findall(r"^(\d+)(?:;.*)?$", answer.output, re.M)
