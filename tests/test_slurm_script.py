@@ -103,7 +103,7 @@ class Job:
         given = {
             "SLURM_ARRAY_TASK_ID": "3",
             "SLURM_ARRAY_JOB_ID": "15",
-            "SLURM_JOB_ID": "17",
+            "SLURM_JOB_ID": "15",
             "SLURM_CPUS_PER_TASK": "1",
         }
         path = f"{self.slurm.bin}:{os.environ['PATH']}"
@@ -134,9 +134,9 @@ def test_a_step_is_one_process_on_each_node(job):
 
 
 @pytest.mark.parametrize("code", [REQUEUE, 138, 143])
-def test_a_step_that_goes_on_later_is_requeued_once(job, code):
+def test_a_step_that_goes_on_later_is_requeued_once_and_no_other_with_it(job, code):
     assert job.run(code) == REQUEUE
-    assert job.slurm.calls("scontrol") == [["requeue", "17"]]
+    assert job.slurm.calls("scontrol") == [["requeue", "15_3"]]
     assert len(job.slurm.calls("srun")) == 1
 
 

@@ -169,7 +169,8 @@ trap : USR1  # is for the steps
 go_on_later() {{
     if [ -z "$taken_away" ]; then
         for _ in 1 2 3 4 5; do
-            scontrol requeue "$SLURM_JOB_ID" && break
+            # Not SLURM_JOB_ID: one task's is the array's too, and all tasks would be requeued.
+            scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$index" && break
             sleep 2 &
             wait "$!"
         done
