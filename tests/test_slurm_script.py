@@ -161,8 +161,11 @@ def test_what_settling_says_is_done(job, settled, code):
     assert not job.slurm.calls("scontrol")
 
 
-def test_a_job_that_slurm_takes_away_is_not_requeued_by_us(job):
-    job.slurm.add("srun", {"code": REQUEUE, "sleep_s": 2})
+@pytest.mark.parametrize("code", [REQUEUE, 137])
+@pytest.mark.parametrize("reason", ["None", "Preempted", "TimeLimit"])
+def test_a_job_that_slurm_takes_away_is_requeued_by_us_at_its_time_limit_alone(job, reason, code):
+    job.slurm.add("srun", {"code": code, "sleep_s": 1})
+    job.slurm.add("scontrol", {"output": f"   JobState=COMPLETING Reason={reason} Dependency=\n"})
     process = job.start(Profile())
     deadline = time.monotonic() + 30
     while not job.slurm.calls("srun") and time.monotonic() < deadline:
@@ -170,7 +173,8 @@ def test_a_job_that_slurm_takes_away_is_not_requeued_by_us(job):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == REQUEUE
-    assert not job.slurm.calls("scontrol")
+    requeued = ["requeue", "15_3"] in job.slurm.calls("scontrol")
+    assert requeued == (reason == "TimeLimit")
 
 
 def test_a_node_that_does_not_see_the_folder_says_so(job):

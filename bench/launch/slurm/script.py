@@ -161,16 +161,21 @@ if [ ! -r "$plan" ]; then
 fi
 exec >>"${{SLURM_ARRAY_JOB_ID}}_$index.log" 2>&1
 
-# Slurm sends TERM when it takes the job away: then it starts this again itself, or nobody wants it.
+task=${{SLURM_ARRAY_JOB_ID}}_$index  # SLURM_JOB_ID of one task is that of the whole array too
 taken_away=
 trap 'taken_away=yes' TERM
 trap : USR1  # is for the steps
 
+# Slurm sends TERM when it takes a job away. If it preempts or requeues it, it starts it again by
+# itself; if somebody cancels it, nobody wants it. A time limit alone is left to us.
+is_ours() {{
+    [ -z "$taken_away" ] || scontrol show job "$task" | grep -q 'Reason=TimeLimit '
+}}
+
 go_on_later() {{
-    if [ -z "$taken_away" ]; then
+    if is_ours; then
         for _ in 1 2 3 4 5; do
-            # Not SLURM_JOB_ID: one task's is the array's too, and all tasks would be requeued.
-            scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$index" && break
+            scontrol requeue "$task" && break
             sleep 2 &
             wait "$!"
         done
@@ -192,7 +197,7 @@ while :; do
         0) exit 0 ;;
         {requeue} | 138 | 143) go_on_later ;;  # 138, 143: signalled before it was ready
     esac
-    [ -z "$taken_away" ] || exit "$code"
+    [ -z "$taken_away" ] || go_on_later
     "${{bench[@]}}" work "$plan" "$index" --settle "$code"
     case $? in
         0) exit 0 ;;
