@@ -131,9 +131,16 @@ def test_a_study_that_was_not_edited_is_not_even_parsed(tmp_path, monkeypatch):
     assert len(element.still_wanted(*submission.read_plan(plan, 0))) == 3
 
 
-@pytest.mark.parametrize(("code", "status"), [(137, "oom"), (139, "failed"), (1, "failed")])
-def test_a_step_that_died_costs_the_cell_that_it_was_at(tmp_path, code, status):
+STARVED = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0."
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "status"),
+    [(137, STARVED, "oom"), (1, STARVED, "oom"), (139, "", "failed"), (1, "", "failed")],
+)
+def test_a_step_that_died_costs_the_cell_that_it_was_at(tmp_path, monkeypatch, code, said, status):
     plan = a_plan(tmp_path)
+    say(plan, monkeypatch, f"{STARVED}\n3 cells to run, 0 done; 1 at a time\n{said}")
     study = load(tmp_path)
     (tmp_path / "work").mkdir(exist_ok=True)
     older, newer = (entry.log_file(tmp_path, study.runs[i].id) for i in (0, 1))
@@ -144,6 +151,21 @@ def test_a_step_that_died_costs_the_cell_that_it_was_at(tmp_path, code, status):
     (row,) = rows(tmp_path)
     assert (row.id, row.status, row.log_tail) == (study.runs[1].id, status, "working")
     assert row.reason.startswith("the job step ended badly: the process")
+
+
+def say(plan: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    (plan.parent / "12_0.log").write_text(text)
+
+
+def test_a_step_that_somebody_killed_goes_on_later(tmp_path, monkeypatch):
+    plan = a_plan(tmp_path)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    entry.log_file(tmp_path, load(tmp_path).runs[0].id).touch()
+    say(plan, monkeypatch, f"{STARVED}\n3 cells to run, 0 done; 1 at a time\n")
+    assert element.settle(plan, 0, 137) == entry.REQUEUE
+    assert not rows(tmp_path)
 
 
 def test_a_step_that_began_no_cell_costs_none(tmp_path):
@@ -166,9 +188,9 @@ def test_the_last_cell_ends_the_element(tmp_path):
     for run in study.runs[:2]:
         finish(tmp_path, run)
     entry.log_file(tmp_path, study.runs[2].id).write_text("")
-    assert element.settle(plan, 0, 137) == 0
+    assert element.settle(plan, 0, 139) == 0
     assert len(rows(tmp_path)) == 3
-    assert element.settle(plan, 0, 137) == 0
+    assert element.settle(plan, 0, 139) == 0
 
 
 def test_the_ranks_of_two_nodes_meet_at_one_place(tmp_path, monkeypatch):

@@ -155,10 +155,10 @@ def test_a_step_that_died_is_settled_and_its_other_cells_go_on(job):
     assert len(job.slurm.calls("srun")) == 3
 
 
-@pytest.mark.parametrize(("settled", "code"), [(0, 0), (9, 1)])
+@pytest.mark.parametrize(("settled", "code"), [(0, 0), (9, 1), (REQUEUE, REQUEUE)])
 def test_what_settling_says_is_done(job, settled, code):
     assert job.run(1, settled=(settled,)) == code
-    assert not job.slurm.calls("scontrol")
+    assert len(job.slurm.calls("scontrol")) == (settled == REQUEUE)
 
 
 @pytest.mark.parametrize("code", [REQUEUE, 137])

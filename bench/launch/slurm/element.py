@@ -6,6 +6,7 @@ each of them, and each starts the cell's processes of its own node.
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -23,12 +24,16 @@ from bench.launch.slurm.script import RERUN
 from bench.launch.slurm.submission import PlanHeader, digest
 from bench.launch.stopping import Stopped
 from bench.launch.sweep import make_writable
-from bench.records.provenance import provenance, requeues
+from bench.records.provenance import provenance, requeues, slurm_job_id
 from bench.records.store import Store
 from bench.spec import Run
 from bench.study import load
 from bench.switches import check_switches
 
+BEGINS = " to run, "
+"""Stands in the first line that `work` prints when it has something to do."""
+OOM = re.compile(r"oom[-_ ]kill|out[- ]of[- ]memory", re.IGNORECASE)
+"""What Slurm prints when the kernel has killed a process of a step for its memory."""
 ORPHANS_S = 10.0
 """How often a job that was started again looks whether what is left of its former self ended."""
 
@@ -90,24 +95,34 @@ def _without_row(pool: Pool, runs: list[Run]) -> list[Run]:
 def settle(plan: Path, index: int, code: int) -> int:
     """See to the cell at which a job step ended badly, with this exit code, and left no row.
 
-    The answer is what the batch script is to do: end (0), begin the step again (RERUN), or fail
-    with the step's code.
+    The answer is what the batch script is to do: end (0), begin the step again (RERUN), let the job
+    go on later (REQUEUE), or fail with the step's code.
     """
     header, runs = submission.read_plan(plan, index)
     store = Store(header.folder)
     left = without_row(store, still_wanted(header, runs))
     if not left:
         return 0
+    killed = code - 128 if 128 < code < 128 + signal.NSIG else 0
+    starved = OOM.search(_said(plan.absolute().parent)) is not None
+    if killed == signal.SIGKILL and not starved:  # by somebody, or with its node
+        return REQUEUE
     begun = [run for run in left if entry.log_file(store.folder, run.id).exists()]
     if code in (BUSY, UNWRITTEN) or not begun:  # not the fault of any cell
         return code
     run = max(begun, key=lambda run: entry.log_file(store.folder, run.id).stat().st_mtime)
-    killed = code - 128 if 128 < code < 128 + signal.NSIG else 0
     reason = f"the job step ended badly: {describe_exit(-killed or code)}"
     with Progress(1, len(runs) - len(left), 1) as progress:
         pool = Pool(store, header.study, provenance(), progress)
-        pool.leave_row(run, "oom" if killed == signal.SIGKILL else "failed", reason)
+        pool.leave_row(run, "oom" if starved else "failed", reason)
     return RERUN if len(left) > 1 else 0
+
+
+def _said(folder: Path) -> str:
+    """What this job has printed, and Slurm of it, since it was started for the last time."""
+    log = folder / f"{slurm_job_id()}.log"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return text.rpartition(BEGINS)[2]
 
 
 def still_wanted(header: PlanHeader, runs: list[Run]) -> list[Run]:

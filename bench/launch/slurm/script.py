@@ -201,6 +201,7 @@ while :; do
     "${{bench[@]}}" work "$plan" "$index" --settle "$code"
     case $? in
         0) exit 0 ;;
+        {requeue}) go_on_later ;;
         {rerun}) ;;
         *) exit "$code" ;;
     esac
