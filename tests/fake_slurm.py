@@ -18,7 +18,9 @@ n = len(list(folder.glob(f"{{name}}.call-*")))
 answer = answers[min(n, len(answers) - 1)] if answers else {{}}
 given = sys.stdin.read() if name == "sbatch" and not Path(sys.argv[-1]).is_file() else ""
 call = {{"arguments": sys.argv[1:], "input": given, "folder": os.getcwd()}}
-(folder / f"{{name}}.call-{{n:04}}").write_text(json.dumps(call))
+written = folder / f"{{name}}.writing-{{n:04}}"
+written.write_text(json.dumps(call))
+written.rename(folder / f"{{name}}.call-{{n:04}}")
 if name == "srun" and "code" not in answer:
     words = sys.argv[1:]
     while words[0].startswith("--"):
