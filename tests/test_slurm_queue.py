@@ -107,9 +107,3 @@ def test_the_users_own_settings_of_squeue_change_nothing(slurm, monkeypatch):
 )
 def test_index_expressions_are_expanded(text, numbers):
     assert list(queue.expand(text)) == numbers
-
-
-def test_condensed_indices_expand_to_themselves():
-    for numbers in ([], [0], [1, 2, 3, 7], [0, 2, 4], list(range(50))):
-        assert list(queue.expand(queue.condense(numbers))) == numbers
-    assert queue.condense([7, 3, 2, 1]) == "1-3,7"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -161,17 +161,6 @@ def expand(indices: str) -> Iterator[int]:
             )
             assert first is not None
             yield from range(first, (first if last is None else last) + 1, step or 1)
-
-
-def condense(indices: Iterable[int]) -> str:
-    """The shortest index expression of numbers: 1, 2, 3, 7 are `1-3,7`."""
-    spans: list[list[int]] = []
-    for index in sorted(set(indices)):
-        if spans and index == spans[-1][1] + 1:
-            spans[-1][1] = index
-        else:
-            spans.append([index, index])
-    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
 
 
 def _tasks(line: str) -> Iterator[Task]:

@@ -117,7 +117,7 @@ def check(asked: Request) -> None:
         tried = queue.ask(["sbatch", "--test-only", f"--chdir={asked.folder}"], text=script)
         if tried.problem:
             raise UserError(
-                f"profile {asked.profile_name}: cells of {array.shape}: sbatch says: "
+                f"profile {asked.profile_name}: jobs of {array.shape}: sbatch says: "
                 f"{_words(tried.problem)}"
             )
 
