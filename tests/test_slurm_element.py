@@ -11,6 +11,9 @@ import pytest
 
 from bench.errors import UserError
 from bench.launch import entry
+from bench.launch.autopsy import lost_peer
+from bench.launch.pool import Pool, local_places
+from bench.launch.progress import Progress
 from bench.launch.slurm import element, meeting, submission
 from bench.launch.slurm.script import RERUN
 from bench.records.row import Row
@@ -235,3 +238,56 @@ def test_slurm_says_which_node_this_is(tmp_path, monkeypatch):
     restarted = meeting.this_node(tmp_path)
     assert restarted is not None
     assert restarted.address_file != node.address_file
+
+
+class Orphaned:
+    """A pool whose cell some other process is at, which ends it before the third look."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.places = store, local_places
+        self.stopped: list[Run] = []
+        self.unwritten: dict[str, str] = {}
+        self.looks = 0
+
+    def each(self, runs: list[Run], n_workers: int, target: object) -> None:
+        self.looks += 1
+        if self.looks == 3:
+            for run in runs:
+                finish(self.store.folder, run)
+
+
+@pytest.mark.parametrize(("restarts", "looks"), [("0", 1), ("1", 3)])
+def test_a_job_started_again_waits_for_what_is_left_of_its_former_self(
+    tmp_path, monkeypatch, restarts, looks
+):
+    a_plan(tmp_path)
+    monkeypatch.setattr(element, "ORPHANS_S", 0.01)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    pool = Orphaned(Store(tmp_path))
+    element._do(pool, list(load(tmp_path).runs), Progress(3, 0, 1))
+    assert pool.looks == looks
+
+
+GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."
+
+
+@pytest.mark.parametrize(
+    ("reason", "lost"),
+    [
+        (GLOO, True),
+        ("DistBackendError: NCCL error in: ProcessGroupNCCL.cpp, remote process exited", True),
+        ("DistNetworkError: Connection was likely closed. Did the remote server shutdown?", True),
+        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x3 and 4x2)", False),
+        ("ValueError: no task 'x'", False),
+    ],
+)
+def test_a_rank_that_failed_for_another_is_told_from_one_that_failed_by_itself(reason, lost):
+    assert lost_peer(reason) == lost
+
+
+def test_a_run_that_lost_a_node_is_stopped_and_not_failed(tmp_path):
+    run = load_one(tmp_path)
+    pool = Pool(Store(tmp_path), "s", {}, Progress(1, 0, 1))
+    pool._bury(run, entry.PEER_LOST, pool.leave_row)
+    assert pool.stopped == [run]
+    assert not rows(tmp_path)
