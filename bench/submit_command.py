@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.sweeping import check_runs
+
 if TYPE_CHECKING:
+    from bench.launch.slurm.shapes import Array
+    from bench.launch.slurm.submit import Request
     from bench.records.store import Store
     from bench.spec import Run
     from bench.study import Study
@@ -37,7 +42,6 @@ def submit_runs(
     Raises:
         UserError: a run could not be built, or the cluster refuses; nothing is submitted then.
     """
-    from bench.catalogue import check
     from bench.launch.slurm import profile as profiles
     from bench.launch.slurm import queue, submission, submit
     from bench.launch.sweep import make_writable
@@ -46,13 +50,13 @@ def submit_runs(
 
     read = profiles.load(profile)
     file = study / STUDY_FILE if study.is_dir() else study
-    check(list(runs), study)
+    check_runs(study, runs)
     folder = submission.folder_of(loaded.folder)
     if not dry_run:
         make_writable(loaded.folder)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def asked() -> submit.Request:
+    def asked() -> Request:
         ahead = submission.on_the_way(loaded.folder, {run.id for run in runs})
         if ahead.problem:
             print(f"cells may be on their way already, {ahead.problem}; none of them runs twice")
@@ -76,14 +80,11 @@ def submit_runs(
         print(f"job {submitted.job_id}: {_counted(array)}")
     if done.pack_job_id is not None:
         print(f"job {done.pack_job_id}: packs the rows when the others have ended")
-    print(f"`bench status {study}` tells how they fare")
+    print(f"`bench status {shlex.quote(str(study))}` tells how they fare")
 
 
-def _describe(request: object) -> None:
+def _describe(request: Request) -> None:
     """Print the scripts, each with what it would do."""
-    from bench.launch.slurm.submit import Request
-
-    assert isinstance(request, Request)
     for array, script in zip(request.arrays, request.scripts(), strict=True):
         print(f"# {_counted(array)}\n{script}")
     if request.arrays:
@@ -93,12 +94,10 @@ def _describe(request: object) -> None:
     print(f"{cells} cells to submit, in {jobs} jobs of {len(request.arrays)} arrays")
 
 
-def _counted(array: object) -> str:
+def _counted(array: Array) -> str:
     """`60 cells in 4 jobs of about 12 minutes (1 thread)`."""
-    from bench.launch.slurm.shapes import Array
-
-    assert isinstance(array, Array)
     n = len(array.elements)
     minutes = sum(element.seconds for element in array.elements) / n / 60
     jobs = f"{n} job{'s'[: n != 1]}"
-    return f"{array.n_cells} cells in {jobs} of about {minutes:.3g} minutes ({array.shape})"
+    cells = f"{array.n_cells} cell{'s'[: array.n_cells != 1]}"
+    return f"{cells} in {jobs} of about {minutes:.3g} minutes ({array.shape})"

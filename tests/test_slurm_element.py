@@ -30,7 +30,7 @@ grid:
   length: [12]
   seed: [0, 1, 2]
 """
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 def a_plan(folder: Path, text: str = STUDY, max_requeues: int = 3) -> Path:

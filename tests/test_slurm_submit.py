@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.errors import UserError
 from bench.launch.slurm import folders, queue, submission, submit
 from bench.launch.slurm.profile import Profile
@@ -303,3 +305,26 @@ def test_a_longest_time_shortens_the_target(tmp_path):
     asked = submit.request(loaded, study / "study.yaml", profile, "p", loaded.runs, [])
     assert {len(element.runs) for element in asked.arrays[0].elements} == {3}
     assert json.loads(asked.arrays[0].elements[0].runs[0].model_dump_json())
+
+
+def test_the_command_line_submits(tmp_path, slurm):
+    study = a_study(tmp_path / "study")
+    words = ["sweep", str(study), "--slurm", a_profile(tmp_path)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert "6 cells in 1 job of about 6.03 minutes (1 thread)" in done.output
+    assert "packs the rows when the others have ended" in done.output
+    with pytest.raises(UserError, match="--workers is for this machine"):
+        CliRunner().invoke(app, [*words, "--workers", "2"], catch_exceptions=False)
+
+
+def test_a_cell_that_cannot_be_built_is_named_before_anything_is_submitted(tmp_path, slurm):
+    study = a_study(tmp_path / "study", STUDY.replace("rnn", "rnnn"))
+    with pytest.raises(UserError, match=r"study: no architecture 'rnnn'; did you mean 'rnn'\?"):
+        sweep_on_slurm(study, a_profile(tmp_path), dry_run=False)
+    assert not slurm.calls("sbatch")
+
+
+def test_what_jobs_call_is_not_listed():
+    listed = CliRunner().invoke(app, ["--help"]).output
+    assert "sweep" in listed
+    assert " work " not in listed

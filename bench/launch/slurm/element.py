@@ -59,7 +59,7 @@ def work(plan: Path, index: int) -> int:
         pool = Pool(store, header.study, provenance(), progress, places=places)
         if requeues() > header.max_requeues:
             reason = f"given up after {header.max_requeues} requeues (max_requeues of the profile)"
-            for run in left:
+            for run in left if node is None or node.index == 0 else ():
                 pool.leave_row(run, "preempted", reason)
             return 0
         try:
