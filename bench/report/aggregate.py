@@ -29,7 +29,7 @@ from bench.records.summary import CELL, lines_of
 Frame = pd.DataFrame
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
-N_RESAMPLES = 1000
+N_RESAMPLES = 2000
 N_AT_ONCE = 4_000_000  # numbers of resamples in memory at a time
 CONFIDENCE = 0.95
 CUT = 0.25  # of the weight at each end
