@@ -118,6 +118,7 @@ def test_every_cell_is_in_one_state(ten, monkeypatch):
     assert "2 x out of memory: 9.1 GiB asked" in shown  # alike but for the number
     assert "1 in the queue: Priority" in shown
     assert "2 in no job" in shown
+    assert "goes on from its checkpoint with the next sweep" in shown
     assert "bench retry --only lost" in shown
 
 

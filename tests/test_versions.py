@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from bench.errors import UserError
-from bench.records import versions
+from bench.records import packed, versions
 from bench.records.row import SCHEMA_VERSION, Row
 from bench.records.store import Store, canonical
+from bench.records.tidy import tidy
 from tests import synthetic
 
 
@@ -87,6 +88,17 @@ def test_a_packed_row_and_the_same_one_of_an_older_version_are_one(mixed: Store,
     path.write_text(text.replace("onednn", "another"))
     with pytest.raises(UserError, match='kernel: "another" and "onednn"'):
         list(mixed.rows())
+
+
+@pytest.mark.usefixtures("lifting")
+def test_packed_rows_of_an_older_version_are_read_as_todays(store: Store, rows: list[Row]):
+    store.packed_file.write_bytes(packed.encode(tidy(rows), [older(row) for row in rows]))
+    assert list(store.rows()) == rows
+    store.write(rows[0])
+    assert list(store.rows()) == rows
+    assert len(store.frame()) == 3
+    assert store.pack() == 1
+    assert list(store.rows()) == rows
 
 
 def test_without_a_way_here_the_version_is_said(mixed: Store):

@@ -31,6 +31,7 @@ from bench.study import Study
 
 STATES = ("done", "running", "requeued", "pending", "lost", *STATUSES[1:])
 """In the order in which they are printed."""
+GOES_ON = "goes on from its checkpoint with the next sweep"
 UNFINISHED = ("running", "requeued", "pending", "lost")
 
 Found = TypeVar("Found")
@@ -131,8 +132,10 @@ def _of_row(run: Run, ending: Ending) -> Cell:
 def _without_row(run: Run, standing: claim.Standing | None, begun: bool, task: Task | None) -> Cell:
     job = "" if task is None else _job(task)
     reason = "" if task is None else task.reason
+    if standing is None and begun:
+        return Cell(run, "requeued", GOES_ON if task is None else reason, job)
     if standing is None:
-        return Cell(run, "requeued" if begun else "pending", reason, job)
+        return Cell(run, "pending", reason, job)
     held = standing.claim
     since = None if held is None else held.started_at_unix_s
     if standing.alive:
