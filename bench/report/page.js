@@ -146,33 +146,24 @@ function download(name, text, href) {
   return link;
 }
 
-/* Many charts share a specification: Vega-Lite compiles each once. They differ in their data alone. */
-const compiled = new Map();
-
-async function drawOne(place, { spec, datasets }) {
-  const options = { actions: false, renderer: "svg" };
-  const shared = compiled.get(spec);
-  if (!shared) {
-    const { view, vgSpec } = await vegaEmbed(place, { ...specs[spec], datasets }, options);
-    compiled.set(spec, vgSpec);
-    return view;
-  }
-  const data = shared.data.map((part) => (part.name in datasets ? { ...part, values: datasets[part.name] } : part));
-  return (await vegaEmbed(place, { ...shared, data }, { ...options, mode: "vega" })).view;
-}
-
+const BUSY_MS = 200; // a page that is repainted after each chart takes twice as long
 const resting = () => new Promise((go) => setTimeout(go));
 
-/* SVG, whose currentColor follows the page into dark mode and onto paper. One after the other, so
-   that the page answers meanwhile. */
+/* SVG, whose currentColor follows the page into dark mode and onto paper. The page can be used while
+   the charts come. */
 async function draw() {
   const places = document.querySelectorAll(".chart");
   const titles = [...document.querySelectorAll("figcaption b")].map((title) => title.textContent);
   document.querySelectorAll("details.data").forEach((place, index) => setUpData(place, index, titles[index]));
   const n = document.querySelectorAll("#legend button").length;
-  for (const [index, drawing] of drawings.entries()) {
-    await resting();
-    const view = await drawOne(places[index], drawing);
+  let rested = -BUSY_MS;
+  for (const [index, { spec, datasets }] of drawings.entries()) {
+    if (performance.now() - rested > BUSY_MS) {
+      await resting();
+      rested = performance.now();
+    }
+    const options = { actions: false, renderer: "svg" };
+    const { view } = await vegaEmbed(places[index], { ...specs[spec], datasets }, options);
     views.push(view);
     if (shown.size < n) view.signal("shown", [...shown]).runAsync();
   }
