@@ -146,16 +146,26 @@ function download(name, text, href) {
   return link;
 }
 
-/* SVG, whose currentColor follows the page into dark mode and onto paper. One after the other, so
-   that the page answers meanwhile. */
+const BUSY_MS = 200; // a page that is repainted after each chart takes twice as long
+const resting = () => new Promise((go) => setTimeout(go));
+
+/* SVG, whose currentColor follows the page into dark mode and onto paper. The page can be used while
+   the charts come. */
 async function draw() {
   const places = document.querySelectorAll(".chart");
   const titles = [...document.querySelectorAll("figcaption b")].map((title) => title.textContent);
   document.querySelectorAll("details.data").forEach((place, index) => setUpData(place, index, titles[index]));
+  const n = document.querySelectorAll("#legend button").length;
+  let rested = -BUSY_MS;
   for (const [index, { spec, datasets }] of drawings.entries()) {
-    const { view } = await vegaEmbed(places[index], { ...specs[spec], datasets }, { actions: false, renderer: "svg" });
+    if (performance.now() - rested > BUSY_MS) {
+      await resting();
+      rested = performance.now();
+    }
+    const options = { actions: false, renderer: "svg" };
+    const { view } = await vegaEmbed(places[index], { ...specs[spec], datasets }, options);
     views.push(view);
-    if (shown.size < document.querySelectorAll("#legend button").length) view.signal("shown", [...shown]).runAsync();
+    if (shown.size < n) view.signal("shown", [...shown]).runAsync();
   }
   document.documentElement.dataset.drawn = String(views.length);
 }

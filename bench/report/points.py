@@ -39,6 +39,9 @@ QUANTITIES = (SCORE, TRAIN_SPEED, INFER_SPEED, MEMORY)
 
 def points(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
     """The cells of one task that have a value."""
+    ends = (f"{quantity.column}{end}" for end in ("", "_low", "_high"))
+    wanted = ["architecture", "length", "kernel", "n_seeds", "n_wanted", *ends]
+    needed = [name for name in wanted if name in cells]  # a line with all of them takes long
     return [
         {
             "architecture": cell["architecture"],
@@ -51,7 +54,7 @@ def points(cells: pd.DataFrame, quantity: Quantity) -> list[Point]:
             "reference": quantity is not SCORE and kernel_class(cell["kernel"]) == "reference",
             "seeds": f"{cell['n_seeds']} of {cell['n_wanted']}",
         }
-        for cell in lines_of(cells[cells[quantity.column].notna()])
+        for cell in lines_of(cells.loc[cells[quantity.column].notna(), needed])
         if not quantity.logarithmic or cell[quantity.column] > 0
     ]
 

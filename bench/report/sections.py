@@ -138,7 +138,8 @@ def _sure(top: dict[str, Any], names: list[str]) -> str:
 
 def _fastest(cells: pd.DataFrame) -> str:
     """`lstm, gru (12,300)`: those that measuring cannot tell from the fastest, and its speed."""
-    fast = lines_of(statistics.fastest(cells, "train_tokens_per_s"))
+    needed = cells[["architecture", "kernel", "noise_floor", "train_tokens_per_s"]]
+    fast = lines_of(statistics.fastest(needed, "train_tokens_per_s"))
     if not fast:
         return ""
     mark = " †" if statistics.kernel_class(fast[0]["kernel"]) == "reference" else ""
