@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.certify_command import certify
-from bench.claims_command import claims
-from bench.comparison_commands import app as comparison_app
-from bench.data_commands import app as data_app
+from bench.commands.certify import certify
+from bench.commands.claims import claims
+from bench.commands.comparison import app as comparison_app
+from bench.commands.data import app as data_app
+from bench.commands.instruments import app as instrument_app
+from bench.commands.measure import measure
+from bench.commands.merge import merge
+from bench.commands.published import published
+from bench.commands.reproduction import reproduction
+from bench.commands.retry import retry
+from bench.commands.scaling import app as scaling_app
+from bench.commands.shared import StudyArgument, check_runs, open_study, run_here
+from bench.commands.show import app as show_app
+from bench.commands.status import app as status_app
+from bench.commands.submit import sweep_on_slurm
+from bench.commands.tensorboard import tensorboard
+from bench.commands.wandb import app as wandb_app
+from bench.commands.work import work
 from bench.errors import UserError
-from bench.instrument_commands import app as instrument_app
-from bench.measure_command import measure
-from bench.merge_command import merge
-from bench.published_command import published
-from bench.reproduction_command import reproduction
-from bench.retry_command import retry
-from bench.scaling_commands import app as scaling_app
-from bench.show_command import app as show_app
-from bench.status_command import app as status_app
-from bench.submit_command import sweep_on_slurm
-from bench.sweeping import StudyArgument, check_runs, open_study, run_here
-from bench.tensorboard_command import tensorboard
-from bench.wandb_command import app as wandb_app
-from bench.work_command import work
 
 if TYPE_CHECKING:
     from bench.records.store import Store

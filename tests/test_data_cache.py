@@ -267,7 +267,7 @@ def test_a_cache_that_cannot_be_written_is_read(
 
 OPEN = """
 import json, sys
-from bench.data_commands import _data_sets
+from bench.commands.data import _data_sets
 sets = _data_sets()
 from tasks.data.data_set import DataFile, DataSet
 file = DataFile(**{**json.loads(sys.argv[1]), "urls": ()})

@@ -288,7 +288,7 @@ def test_a_disk_that_fills_up_is_an_error(site: Site, target: Path) -> None:
 
 FETCH = """
 import json, sys
-from bench.data_commands import _data_sets
+from bench.commands.data import _data_sets
 sets = _data_sets()
 from tasks.data.fetch import fetch
 from tasks.data.data_set import DataFile, DataSet

@@ -54,6 +54,13 @@ def test_imports_point_one_way(folder, forbidden):
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
+def test_the_command_line_is_on_top():
+    for path in FILES:
+        inside = path.is_relative_to(ROOT / "bench" / "commands") or path.name == "cli.py"
+        wrong = {m for m in imported(path) if below(m, ("bench.commands", "bench.cli", "typer"))}
+        assert inside or path.name == "__main__.py" or not wrong, f"{path} imports {wrong}"
+
+
 @pytest.mark.parametrize(
     "module", ["bench.cli", "bench.spec", "bench.study", "bench.listing", "bench.launch.sweep"]
 )

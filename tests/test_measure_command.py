@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bench import measure_command
+from bench.commands import measure as measure_command
 from bench.errors import UserError
 from bench.study import load
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.commands.merge import merge
 from bench.errors import UserError
-from bench.merge_command import merge
 from bench.records import files
 from bench.records.merge import gather
 from bench.records.store import Store, canonical

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import retry_command, submit_command
+from bench.commands import retry as retry_command
+from bench.commands import submit as submit_command
+from bench.commands.retry import resources_of, retry, states_of, with_resources
 from bench.errors import UserError
 from bench.launch import status
 from bench.launch.slurm import submission
 from bench.launch.slurm.submission import OnTheWay
 from bench.records.store import Store
-from bench.retry_command import resources_of, retry, states_of, with_resources
 from bench.study import load
 from tests import synthetic
 from tests.test_claim import leave

@@ -8,13 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.commands.submit import sweep_on_slurm
 from bench.errors import UserError
 from bench.launch.slurm import folders, queue, submission, submit
 from bench.launch.slurm.profile import Profile
 from bench.records.row import Row
 from bench.records.store import Store
 from bench.spec import Run
-from bench.submit_command import sweep_on_slurm
 from tests.fake_slurm import FakeSlurm
 
 STUDY = """

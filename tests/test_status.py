@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.commands.status import as_data, clock, lines
 from bench.launch import status
 from bench.launch.claim import DEAD_S
 from bench.launch.slurm import queue
 from bench.launch.slurm.submission import OnTheWay
 from bench.records import checkpoints
 from bench.records.store import Store
-from bench.status_command import as_data, clock, lines
 from tests import synthetic
 from tests.test_claim import leave
 

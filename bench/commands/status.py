@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.sweeping import StudyArgument, open_study
+from bench.commands.shared import StudyArgument, open_study
 
 if TYPE_CHECKING:
     from bench.launch.status import Cell, Overview

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.shared import StudyArgument, open_study
+
 
 def tensorboard(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")],
+    study: StudyArgument,
     out: Annotated[Path | None, typer.Option(help="default: tensorboard/ in the study")] = None,
 ) -> None:
     """Write every row for TensorBoard; show them with `tensorboard --logdir`."""
-    from bench.records.store import Store
-    from bench.study import load
     from bench.trackers import tensorboard as tracker
 
     package = tracker.load()
-    loaded = load(study)
+    loaded, store = open_study(study)
     folder = out or loaded.folder / tracker.FOLDER
-    print(f"{tracker.write(package, Store(loaded.folder), folder)} rows in {folder}")
+    print(f"{tracker.write(package, store, folder)} rows in {folder}")

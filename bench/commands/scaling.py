@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import pandas as pd
+from bench.commands.shared import StudyArgument, frame_of
 
 app = typer.Typer()
-
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
 
 
 class Format(enum.StrEnum):
@@ -83,13 +79,3 @@ def generalisation(
 
     frame = frame_of(study)
     print(generalisation_tables.render(frame, format_.value, share, threshold), end="")
-
-
-def frame_of(folder: Path) -> pd.DataFrame:
-    """The tidy table of a study, missing runs too."""
-    from bench.records.expected import complete
-    from bench.records.store import Store
-    from bench.study import load
-
-    study = load(folder)
-    return complete(study, Store(study.folder))

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.shared import StudyArgument, open_study
+
 
 class ClaimsFormat(enum.StrEnum):
     """How verdicts are written."""
@@ -18,7 +20,7 @@ class ClaimsFormat(enum.StrEnum):
 
 
 def claims(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")],
+    study: StudyArgument,
     file: Annotated[
         Path | None,
         typer.Option(help="default: claims.yaml of the study, or else what textbooks say"),
@@ -27,13 +29,11 @@ def claims(
 ) -> None:
     """Print what the rows of a study say to each claim: supported, refuted or undecided."""
     from bench.records.expected import complete
-    from bench.records.store import Store
     from bench.report import claims as report
     from bench.report.claim_file import FILE, SHIPPED, read
-    from bench.study import load
 
-    loaded = load(study)
-    frame = complete(loaded, Store(loaded.folder))
+    loaded, store = open_study(study)
+    frame = complete(loaded, store)
     own = loaded.folder / FILE
     path = file or (own if own.exists() else SHIPPED)
     judged = report.judge(read(path, frame), loaded, frame)

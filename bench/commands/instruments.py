@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.scaling_commands import StudyArgument, frame_of
+from bench.commands.shared import StudyArgument, frame_of
 
 app = typer.Typer()
 

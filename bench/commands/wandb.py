@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bench.commands.shared import StudyArgument, open_study
 
 app = typer.Typer(
     help="Show rows in Weights & Biases; offline unless WANDB_MODE=online.", no_args_is_help=True
@@ -19,7 +20,7 @@ def group() -> None:
 
 @app.command()
 def push(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")],
+    study: StudyArgument,
     project: Annotated[str | None, typer.Option(help="default: the name of the study")] = None,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="with the page as artifact")
@@ -27,14 +28,11 @@ def push(
     again: Annotated[bool, typer.Option("--again", help="rows that were pushed, too")] = False,
 ) -> None:
     """Push every row that has changed since it was pushed: one run each, of the row's id."""
-    from bench.records.store import Store
     from bench.report import page as pages
-    from bench.study import load
     from bench.trackers import weights_and_biases
 
     package = weights_and_biases.load()
-    loaded = load(study)
-    store = Store(loaded.folder)
+    loaded, store = open_study(study)
     written = None
     if page:
         written = pages.write(loaded, store, loaded.folder / "report.html", across=True)

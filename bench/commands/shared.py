@@ -12,6 +12,8 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
     from bench.launch.sweep import Plan
     from bench.records.store import Store
     from bench.spec import Run
@@ -27,6 +29,13 @@ def open_study(folder: Path) -> tuple[Study, Store]:
 
     study = load(folder)
     return study, Store(study.folder)
+
+
+def frame_of(folder: Path) -> pd.DataFrame:
+    """The tidy table of a study, missing runs too."""
+    from bench.records.expected import complete
+
+    return complete(*open_study(folder))
 
 
 def check_runs(study: Path | None, runs: Iterable[Run]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.shared import StudyArgument, check_runs, open_study, run_here
 from bench.errors import UserError, unknown
-from bench.sweeping import StudyArgument, check_runs, open_study, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +74,8 @@ def _run_here(loaded: Study, store: Store, runs: list[Run], workers: int | None)
 
 def _submit(study: Path, loaded: Study, store: Store, runs: list[Run], profile: str) -> None:
     """Submit the runs; if the cluster refuses, their rows are back where they were."""
+    from bench.commands.submit import submit_runs
     from bench.launch.slurm.submission import on_the_way
-    from bench.submit_command import submit_runs
 
     # A job does each of its cells once: one that is not at its end yet would not do them again.
     busy = on_the_way(store.folder, {run.id for run in runs}).tasks

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sweeping import check_runs
+from bench.commands.shared import check_runs
 
 if TYPE_CHECKING:
     from bench.launch.slurm.shapes import Array
