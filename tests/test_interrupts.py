@@ -34,7 +34,7 @@ EVERY_S = 0.2
 SHORT_LOOKS = {"name": "parity", "n_val": 32, "n_test": 32}
 LONG = {
     "task": SHORT_LOOKS,
-    "training": {"steps": 1000, "val_every": 400},
+    "training": {"steps": 800, "val_every": 300},
     "resources": {"checkpoint_s": EVERY_S},
 }
 
