@@ -5,14 +5,12 @@ from __future__ import annotations
 import enum
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bench.scaling_commands import frame_of
 
 app = typer.Typer()
 
@@ -47,7 +45,7 @@ def compare(
     from bench.report import comparison, comparison_tables
 
     share = None if fail_on_regression is None else _share(fail_on_regression)
-    found = comparison.compare(_frame(before), _frame(after), across=across)
+    found = comparison.compare(frame_of(before), frame_of(after), across=across)
     names = (str(before), str(after))
     print(comparison_tables.render(found, names, format_.value), end="")
     if share is None:
@@ -72,7 +70,7 @@ def pairs(
     """Say of every two architectures whether one is better, over tasks, lengths and seeds."""
     from bench.report import pair_tables
 
-    frame = _frame(study)
+    frame = frame_of(study)
     for column, asked in (("task", task or []), ("architecture", names or [])):
         known = list(dict.fromkeys(frame[column]))
         for name in asked:
@@ -89,12 +87,3 @@ def _share(text: str) -> float:
     if match is None:
         raise UserError(f"--fail-on-regression takes a percentage as in 5%, not {text!r}")
     return float(match[1]) / 100
-
-
-def _frame(folder: Path) -> pd.DataFrame:
-    from bench.records.expected import complete
-    from bench.records.store import Store
-    from bench.study import load
-
-    study = load(folder)
-    return complete(study, Store(study.folder))

@@ -40,7 +40,7 @@ def scaling(
     """Print the exponents of time and memory in length; as md, the crossovers of all pairs too."""
     from bench.report import scaling_tables
 
-    print(scaling_tables.scaling(_frame(study), format_.value), end="")
+    print(scaling_tables.scaling(frame_of(study), format_.value), end="")
 
 
 @app.command()
@@ -58,7 +58,7 @@ def crossover(
     from bench.report.crossover import crossovers_of
     from bench.report.series import QUANTITIES
 
-    frame = _frame(study)
+    frame = frame_of(study)
     asked = QUANTITIES.values() if quantity is None else [QUANTITIES[quantity.value]]
     found = [one for which in asked for one in crossovers_of(frame, first, second, which)]
     print(scaling_tables.crossover(found, format_.value), end="")
@@ -81,11 +81,12 @@ def generalisation(
     """Print the scores at lengths beyond the training length, and up to which they hold."""
     from bench.report import generalisation_tables
 
-    frame = _frame(study)
+    frame = frame_of(study)
     print(generalisation_tables.render(frame, format_.value, share, threshold), end="")
 
 
-def _frame(folder: Path) -> pd.DataFrame:
+def frame_of(folder: Path) -> pd.DataFrame:
+    """The tidy table of a study, missing runs too."""
     from bench.records.expected import complete
     from bench.records.store import Store
     from bench.study import load
