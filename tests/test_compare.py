@@ -219,7 +219,7 @@ def test_hostile_names_stay_text():
 )
 def test_ci_is_told_by_the_exit_code(monkeypatch, capsys, tmp_path, form, speed, share, code):
     frames = {"a": tidy(timed()), "b": tidy(timed(speed))}
-    monkeypatch.setattr(comparison, "_frame", lambda folder: frames[folder.name])
+    monkeypatch.setattr(comparison, "frame_of", lambda folder: frames[folder.name])
     words = ["compare", "a", "b", "--fail-on-regression", share, "--format", form]
     assert (cli.app(words, standalone_mode=False) or 0) == code
     said = capsys.readouterr()
@@ -244,7 +244,7 @@ def test_pairs_of_a_study_are_printed_and_unknown_names_named(monkeypatch, capsy
         for name, base in (("lstm", 0.8), ("gru", 0.5), ("rnn", 0.5))
         for seed in range(8)
     ]
-    monkeypatch.setattr(comparison, "_frame", lambda folder: tidy(rows))
+    monkeypatch.setattr(comparison, "frame_of", lambda folder: tidy(rows))
     cli.app(["pairs", "x"], standalone_mode=False)
     text = capsys.readouterr().out
     assert text.count("lstm is better") == 2

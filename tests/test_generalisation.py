@@ -100,7 +100,7 @@ def test_a_study_without_other_lengths_has_no_lines():
 @pytest.mark.parametrize("form", ["text", "md", "csv"])
 def test_the_command_prints_every_length_and_the_same_twice(form, monkeypatch, capsys):
     given = tidy(rows([{256: 0.85, 512: 0.5, 1024: 0.3}] * 2))
-    monkeypatch.setattr("bench.commands.scaling._frame", lambda folder: given)
+    monkeypatch.setattr("bench.commands.scaling.frame_of", lambda folder: given)
     printed = []
     for _ in range(2):
         cli.app(["generalisation", "x", "--format", form], standalone_mode=False)

@@ -211,7 +211,7 @@ def test_a_pair_of_kernel_classes_and_lost_lengths_are_told():
 @pytest.mark.parametrize("form", ["text", "md", "csv"])
 def test_the_commands_print_the_same_twice(form, tmp_path, monkeypatch, capsys):
     crossing = pair(lambda t: 3 * t, lambda t: t * t / 1000)
-    monkeypatch.setattr("bench.commands.scaling._frame", lambda folder: crossing)
+    monkeypatch.setattr("bench.commands.scaling.frame_of", lambda folder: crossing)
     for command in (["scaling"], ["crossover", "lstm", "transformer", "--quantity", "train"]):
         printed = []
         for _ in range(2):

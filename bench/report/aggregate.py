@@ -15,7 +15,7 @@ N runs, C cells, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -100,31 +100,46 @@ def why_incomplete(cell: Mapping[str, Any] | None, where: str) -> str:
     return ""
 
 
-def interquartile_mean(sample: Sample) -> Mean:
-    """Of a sample that is whole.
+def interquartile_means(samples: Iterable[Sample]) -> dict[str, Mean]:
+    """By architecture, of those samples that are whole. Without an interval: a cell has one seed.
 
-    Raises:
-        ValueError: something of it is missing.
+    Samples of the same seeds share their resamples, which cost more than the means of them.
     """
-    if sample.refused or not len(sample.values):
-        raise ValueError(f"no mean over what is not there: {sample.refused or 'no runs'}")
-    order = np.argsort(sample.values, kind="stable")
-    values, weights = sample.values[order], sample.weights[order]
-    value = float(_middle_means(weights[None, :].copy(), values)[0])
-    if np.bincount(sample.cell).min() < 2:
-        return Mean(value=value, low=None, high=None, n_runs=len(values))
-    rank = np.argsort(order)
-    means = [_middle_means(weights * drawn, values) for drawn in resampled(sample.cell, place=rank)]
-    low, high = interval(np.concatenate(means))
-    # Rounding must not put both ends on one side of the value.
-    return Mean(value=value, low=min(low, value), high=max(high, value), n_runs=len(values))
+    alike: dict[bytes, list[Sample]] = {}
+    for sample in samples:
+        if not sample.refused and len(sample.values):
+            alike.setdefault(sample.cell.tobytes(), []).append(sample)
+    found = {}
+    for group in alike.values():
+        ends = _ends(group) if np.bincount(group[0].cell).min() > 1 else [(None, None)] * len(group)
+        for sample, (low, high) in zip(group, ends, strict=True):
+            order = np.argsort(sample.values, kind="stable")
+            weights = sample.weights[order, None]
+            value = float(_middle_means(weights, sample.values[order])[0])
+            if low is not None and high is not None:
+                # Rounding must not put both ends on one side of the value.
+                low, high = min(low, value), max(high, value)
+            mean = Mean(value=value, low=low, high=high, n_runs=len(sample.values))
+            found[sample.architecture] = mean
+    return found
 
 
-def resampled(cell: Integers, place: Integers) -> Iterator[Integers]:
-    """How often each run is drawn when seeds are drawn anew within each cell: blocks (r, N) of R.
+def _ends(group: Sequence[Sample]) -> list[tuple[float, float]]:
+    """The intervals of samples of the same cells."""
+    cell, weights = group[0].cell, group[0].weights
+    orders = [np.argsort(sample.values, kind="stable") for sample in group]
+    means: list[list[Floats]] = [[] for _ in group]
+    for drawn in resampled(cell):
+        for sample, order, found in zip(group, orders, means, strict=True):
+            weighted = drawn[order] * weights[order, None]
+            found.append(_middle_means(weighted, sample.values[order]))
+    return [interval(np.concatenate(found)) for found in means]
 
-    The column of a run is its `place`. The draws are the same for the same cells: so are those of
-    two architectures with the same seeds.
+
+def resampled(cell: Integers) -> Iterator[Floats]:
+    """How often each run is drawn when seeds are drawn anew within each cell: blocks (N, r) of R.
+
+    The same for the same cells.
     """
     sizes = np.bincount(cell)
     starts = np.cumsum(sizes) - sizes
@@ -132,10 +147,10 @@ def resampled(cell: Integers, place: Integers) -> Iterator[Integers]:
     random = np.random.default_rng(0)
     step = max(1, N_AT_ONCE // n)
     for first in range(0, N_RESAMPLES, step):
-        n_rows = min(step, N_RESAMPLES - first)
-        within = (random.random((n_rows, n)) * sizes[cell]).astype(np.int64)
-        flat = place[starts[cell] + within] + n * np.arange(n_rows)[:, None]
-        yield np.bincount(flat.ravel(), minlength=n_rows * n).reshape(n_rows, n)
+        r = min(step, N_RESAMPLES - first)
+        within = (random.random((n, r)) * sizes[cell, None]).astype(np.int64)
+        flat = (starts[cell, None] + within) * r + np.arange(r)
+        yield np.bincount(flat.ravel(), minlength=n * r).reshape(n, r).astype(np.float64)
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -146,15 +161,15 @@ def interval(values: Floats) -> tuple[float, float]:
 
 
 def _middle_means(weights: Floats, values: Floats) -> Floats:
-    """The means of ascending values (N,) with weights (R, N), which are overwritten: (R,).
+    """The means of ascending values (N,) with weights (N, r), which are overwritten: (r,).
 
     CUT of the weight at each end counts nothing. With the weights' sums c_i, each clipped to what
     is left, the mean is that of v_i (c_i - c_(i-1)), summed by parts.
     """
-    sums = np.cumsum(weights, axis=1, out=weights)
-    sums /= sums[:, -1:].copy()
+    sums = np.cumsum(weights, axis=0, out=weights)
+    sums /= sums[-1].copy()
     np.clip(sums, CUT, 1 - CUT, out=sums)
-    inner = sums[:, :-1] @ np.diff(values)
+    inner = np.diff(values) @ sums[:-1]
     return np.asarray(((1 - CUT) * values[-1] - CUT * values[0] - inner) / (1 - 2 * CUT))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.records.noise import differ
 from bench.records.summary import lines_of
-from bench.report.aggregate import Mean, Sample, interquartile_mean, why_incomplete
+from bench.report.aggregate import Mean, Sample, interquartile_means, why_incomplete
 
 Frame = pd.DataFrame
 
@@ -71,7 +71,8 @@ def overall(ranked: Frame, samples: Sequence[Sample] = ()) -> list[Overall]:
     A mean over what happens to be there flatters who fails where it is hard: it is refused unless
     every seed of every cell ended well.
     """
-    scores = {one.architecture: one for one in samples}
+    scores = interquartile_means(samples)
+    lacking = {one.architecture: one.refused for one in samples}
     trained = ranked[ranked["n_wanted"] > 0]
     wanted = trained[["task", "length"]].drop_duplicates()
     found = []
@@ -79,7 +80,6 @@ def overall(ranked: Frame, samples: Sequence[Sample] = ()) -> list[Overall]:
         cells = wanted.merge(cells, on=["task", "length"], how="left")
         refused = next(filter(None, map(_why_refused, lines_of(cells))), "")
         mean = None if refused or cells.empty else float(cells["rank"].astype(float).mean())
-        sample = scores.get(str(architecture))
         found.append(
             Overall(
                 architecture=str(architecture),
@@ -87,8 +87,8 @@ def overall(ranked: Frame, samples: Sequence[Sample] = ()) -> list[Overall]:
                 n_cells=len(cells),
                 n_first=int((cells["rank"] == 1).sum()),
                 refused=refused,
-                score=interquartile_mean(sample) if sample and not sample.refused else None,
-                score_refused=sample.refused if sample else "",
+                score=scores.get(str(architecture)),
+                score_refused=lacking.get(str(architecture), ""),
             )
         )
     return sorted(found, key=lambda one: np.inf if one.mean_rank is None else one.mean_rank)
