@@ -120,6 +120,13 @@ def test_the_section_says_that_nothing_of_it_was_run(tmp_path, numbers):
     for value in ("87.2", "92.88", "98.8", "Wave-RNN"):
         assert value in text
     assert markdown([]) == ""
+    assert published.section(study) == text
+
+
+def test_a_study_has_no_section_where_the_table_is_not_installed(tmp_path, monkeypatch):
+    study = synthetic.study([synthetic.run("lstm_stack", "smnist", 784)], tmp_path)
+    monkeypatch.setattr(published, "NUMBERS_FILE", tmp_path / "none.csv")
+    assert published.section(study) == ""
 
 
 def test_unmatched_numbers_stay_in_the_list(numbers):

@@ -190,6 +190,11 @@ def markdown(lines: Sequence[Reported]) -> str:
     return f"## {FLAG.capitalize()}\n\n{NOTE}\n{table(HEADINGS, rows, right=(1, 4, 6))}"
 
 
+def section(study: Study) -> str:
+    """The section of a study; nothing where no table of published numbers is installed."""
+    return markdown(for_study(study)) if NUMBERS_FILE.exists() else ""
+
+
 def list_text(numbers: Sequence[Number]) -> str:
     """All of them as Markdown, the unmatched ones too."""
     rows = []
