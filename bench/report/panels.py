@@ -135,7 +135,7 @@ def styled(chart: Chart, *, ink: str, background: str, legend: bool) -> dict[str
 @cache
 def _style(ink: str, background: str, legend: bool) -> dict[str, Any]:
     config = alt.Config(
-        aria=False,  # the page says what a chart shows, not each of its marks
+        aria=legend,  # the page says what a chart shows, its marks need not
         background=background,
         font=FONT,
         view=alt.ViewConfig(stroke=None),
