@@ -81,7 +81,7 @@ def longest(frame: pd.DataFrame) -> pd.DataFrame:
     if COLUMN not in frame:
         return frame.iloc[:0]
     measured = frame[frame[COLUMN].notna()]
-    return measured[measured["length"] == measured["length"].max()]
+    return measured.loc[measured["length"] == measured["length"].max()]
 
 
 def images(frame: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[tuple[str, dict[str, Any]]]:

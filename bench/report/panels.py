@@ -182,8 +182,8 @@ def shown_of(data: str) -> alt.Chart:
 
 def value_axis(format_: str, ticks: Sequence[float] = ()) -> alt.Axis:
     """The axis of values, which the chart's title names."""
-    given = {"values": list(ticks)} if ticks else {}
-    return alt.Axis(title=None, format=format_, tickCount=5, **given)
+    values = list(ticks) if ticks else alt.Undefined
+    return alt.Axis(title=None, format=format_, tickCount=5, values=values)
 
 
 def decades(values: Sequence[float]) -> tuple[float, ...]:
