@@ -81,7 +81,8 @@ def longest(frame: pd.DataFrame) -> pd.DataFrame:
     if COLUMN not in frame:
         return frame.iloc[:0]
     measured = frame[frame[COLUMN].notna()]
-    return measured.loc[measured["length"] == measured["length"].max()]
+    longest_length = measured["length"].max()
+    return measured.query("length == @longest_length")
 
 
 def images(frame: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[tuple[str, dict[str, Any]]]:
