@@ -188,7 +188,8 @@ def _zeros(logs: Floats, rising: Floats) -> Floats:
     rise = np.where(counts > 0, above - below, 1.0)
     found = logs[index] - below / rise * (logs[index + 1] - logs[index])
     ends = np.where(rising[:, -1] >= 0, logs[0], logs[-1])
-    return np.where(counts > 0, found, ends)
+    places: Floats = np.where(counts > 0, found, ends)
+    return places
 
 
 def _told(crossing: Crossing) -> str:

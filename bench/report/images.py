@@ -60,21 +60,21 @@ def _images(studies: Joined) -> Iterator[tuple[str, Spec]]:
     by_task = [(str(task), part) for task, part in cells.groupby("task", sort=False)]
     groups: dict[str, list[Panel]] = {}
     for quantity in QUANTITIES:
-        found = [_against_length(task, part, quantity, drawn) for task, part in by_task]
-        groups[_name(quantity)] = [panel for panel in found if panel]
+        against = [_against_length(task, part, quantity, drawn) for task, part in by_task]
+        groups[_name(quantity)] = [panel for panel in against if panel]
     for task, part in by_task:
         for front in pareto.fronts(part):
             groups.setdefault(f"pareto_{_name(front.cost)}", []).append(_front(task, front, drawn))
     groups["learning_curves"] = [
         _curves(task, found, drawn) for task, found in studies.curves(cells).items()
     ]
-    for task, part in runs.groupby("task", sort=False):
-        for one in stream_charts.pictures(stream_charts.measured(part)):
-            groups.setdefault(one.name, []).append(_stream(str(task), one, drawn))
-    for name, found in groups.items():
+    for name, of_task in runs.groupby("task", sort=False):
+        for one in stream_charts.pictures(stream_charts.measured(of_task)):
+            groups.setdefault(one.name, []).append(_stream(str(name), one, drawn))
+    for file, found in groups.items():
         for start in range(0, len(found), N_PANELS):
             number = start // N_PANELS + 1
-            numbered = name if number == 1 else f"{name}_{number}"
+            numbered = file if number == 1 else f"{file}_{number}"
             yield numbered, _together(found[start : start + N_PANELS], drawn)
     yield from gradients.images(runs, drawn)
 

@@ -135,7 +135,7 @@ def styled(chart: Chart, *, ink: str, background: str, legend: bool) -> dict[str
 @cache
 def _style(ink: str, background: str, legend: bool) -> dict[str, Any]:
     config = alt.Config(
-        aria=False,  # the page says what a chart shows, not each of its marks
+        aria=legend,  # the page says what a chart shows, its marks need not
         background=background,
         font=FONT,
         view=alt.ViewConfig(stroke=None),
@@ -182,8 +182,8 @@ def shown_of(data: str) -> alt.Chart:
 
 def value_axis(format_: str, ticks: Sequence[float] = ()) -> alt.Axis:
     """The axis of values, which the chart's title names."""
-    given = {"values": list(ticks)} if ticks else {}
-    return alt.Axis(title=None, format=format_, tickCount=5, **given)
+    values = list(ticks) if ticks else alt.Undefined
+    return alt.Axis(title=None, format=format_, tickCount=5, values=values)
 
 
 def decades(values: Sequence[float]) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import altair as alt
 import pandas as pd
@@ -21,6 +22,7 @@ from bench.report.panels import GREY, Chart
 from bench.report.points import MEMORY, SCORE, TRAIN_SPEED, Point, Quantity, text_of
 from bench.report.statistics import kernel_class
 
+Step: TypeAlias = Literal["step-after", "step-before"]
 COSTS = (TRAIN_SPEED, MEMORY)
 MARK_GAP_PX = 9
 
@@ -81,7 +83,7 @@ def chart(cost: Quantity, drawn: Sequence[Look], prefix: str = "") -> Chart:
     scale = alt.Scale(zero=False, padding=12)
     y = alt.Y("score:Q", scale=scale, axis=panels.value_axis("~g"))
     base = panels.shown_of(data).encode(x=x, color=panels.colours(drawn))
-    step = "step-after" if cost is MEMORY else "step-before"
+    step: Step = "step-after" if cost is MEMORY else "step-before"
     stairs = alt.Chart(alt.NamedData(name=data)).transform_filter("datum.front")
     line = stairs.mark_line(interpolate=step, color=GREY, opacity=0.6, strokeWidth=1.5)
     bars = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.5)
@@ -89,8 +91,10 @@ def chart(cost: Quantity, drawn: Sequence[Look], prefix: str = "") -> Chart:
         text="†", dx=MARK_GAP_PX, align="left", fontSize=12
     )
     tooltip = [
-        *("architecture:N", alt.Tooltip("score_text:N", title="score")),
-        *(alt.Tooltip("cost_text:N", title=cost.title.lower()), "kernel:N"),
+        alt.Tooltip("architecture:N"),
+        alt.Tooltip("score_text:N", title="score"),
+        alt.Tooltip("cost_text:N", title=cost.title.lower()),
+        alt.Tooltip("kernel:N"),
     ]
     return alt.layer(
         line.encode(x=x, y=y),

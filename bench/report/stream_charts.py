@@ -98,8 +98,10 @@ def chart(shape: Shape, drawn: Sequence[Look], prefix: str = "") -> Chart:
         x=x, color=panels.colours(drawn), detail="id:N"
     )
     tooltip = [
-        *("architecture:N", alt.Tooltip("position:Q", format=",d")),
-        *(alt.Tooltip("text:N", title="value"), "kernel:N"),
+        alt.Tooltip("architecture:N"),
+        alt.Tooltip("position:Q", format=",d"),
+        alt.Tooltip("text:N", title="value"),
+        alt.Tooltip("kernel:N"),
     ]
     layers = [
         base.mark_line(strokeWidth=2).encode(y=y, strokeDash=panels.dash()),
