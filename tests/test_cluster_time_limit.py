@@ -19,7 +19,7 @@ base:
 grid: {seed: [0]}
 """
 LIMIT = {"time": "00:01:00", "warning_s": 5}
-"""Slurm looks at limits every half a minute, so that the warning comes 25 to 55 s after the start."""
+"""Slurm looks at limits every half a minute: the warning comes 25 to 55 s after the start."""
 
 
 def test_a_time_limit_that_is_too_short(cluster: LocalCluster, tmp_path: Path) -> None:

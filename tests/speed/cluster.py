@@ -11,8 +11,10 @@ this machine sets them. Needs slurm-wlm.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -59,13 +61,15 @@ def bench(*words: str) -> list[str]:
     return [sys.executable, "-m", "bench", *words]
 
 
-def timed(words: list[str]) -> float:
-    """Seconds of a command, interpreter and all."""
-    begun = time.perf_counter()
+def timed(words: list[str]) -> str:
+    """What a command takes, interpreter and all; beyond its CPU others had the machine."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
-    return time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{time.perf_counter() - begun:.2f} s ({cpu:.2f} s of CPU)"
 
 
 def submitting(folder: Path, n_cells: int) -> None:
@@ -77,15 +81,15 @@ def submitting(folder: Path, n_cells: int) -> None:
     wrapper.write_text(COUNTING.format(log=log, sbatch=shutil.which("sbatch")))
     wrapper.chmod(0o755)
     os.environ["PATH"] = os.pathsep.join((str(programs), os.environ["PATH"]))
-    seconds = timed(command)
+    taken = timed(command)
     n_calls = len(log.read_text().splitlines())
-    print(f"submit {n_cells} cells of one shape, target 10 s: {seconds:.2f} s, {n_calls} sbatch")
+    print(f"submit {n_cells} cells of one shape, target 10 s: {taken}, {n_calls} sbatch")
     store = Store(folder / "large")
     for run in load(store.folder).runs[::2]:
         store.write(synthetic.row(run))
     words = bench("status", str(store.folder))
-    times = [timed(words) for _ in range(3)]
-    print(f"status of {n_cells} cells, half of them done, target 2 s: {min(times):.2f} s")
+    for _ in range(3):
+        print(f"status of {n_cells} cells, half of them done, target 2 s: {timed(words)}")
 
 
 def overhead(folder: Path, cluster: LocalCluster) -> None:
@@ -104,7 +108,7 @@ def overhead(folder: Path, cluster: LocalCluster) -> None:
     order = sorted(ended, key=lambda row_id: ended[row_id])
     costs = [
         ended[later] - ended[earlier] - rows[later].provenance["seconds"]
-        for earlier, later in zip(order, order[1:], strict=False)
+        for earlier, later in itertools.pairwise(order)
     ]
     print(
         f"a short cell of a packed element, target 0.3 s: {statistics.median(costs):.3f} s beside "
@@ -119,7 +123,10 @@ def scaling() -> None:
 
     run = parse_run(
         {
-            **{"architecture": "lstm", "task": "parity", "length": 128, "width": 128},
+            "architecture": "lstm",
+            "task": "parity",
+            "length": 128,
+            "width": 128,
             "training": {"steps": 0, "batch_size": 32},
             "measure": {"instruments": ["devices"], "seconds_per_cell": SECONDS},
             "resources": {"accelerator": "cpu", "strategy": "ddp"},
@@ -144,7 +151,8 @@ def scaling() -> None:
 
 
 BUSY = (
-    "import time, torch; torch.set_num_threads(1); a = torch.rand(32, 512); b = torch.rand(512, 512)\n"
+    "import time, torch; torch.set_num_threads(1)\n"
+    "a, b = torch.rand(32, 512), torch.rand(512, 512)\n"
     "input(); n, end = 0, time.perf_counter() + 3\n"
     "while time.perf_counter() < end: a = torch.tanh(a @ b); n += 1\n"
     "print(n)"
