@@ -15,7 +15,7 @@ base:
   task: {name: parity, n_val: 32, n_test: 33}
   length: 32
   width: 16
-  training: {steps: 12000, batch_size: 32, val_every: 3000}
+  training: {steps: 16000, batch_size: 32, val_every: 4000}
 grid: {seed: [0]}
 """
 LIMIT = {"time": "00:01:00", "warning_s": 5}
