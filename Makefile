@@ -34,7 +34,8 @@ test: install
 	echo "test: $$(($$(date +%s) - start)) s"
 
 test-all: install
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto -m 'not cluster'
+	$(BIN)/python -m pytest -q -m cluster
 
 check: install
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "slurm" / "local-cluster"
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0  # on a machine that does other things too
 PROGRAMS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 HERE = shutil.which("slurmctld", path=PROGRAMS) is not None
@@ -21,6 +21,7 @@ HERE = shutil.which("slurmctld", path=PROGRAMS) is not None
 ON_A_CLUSTER = [
     pytest.mark.cluster,
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not HERE, reason="there is no slurmctld: apt-get install slurm-wlm"),
 ]
 """What a file of cluster tests says as its `pytestmark`."""

@@ -53,7 +53,7 @@ def test_a_folder_with_other_things_is_left_as_it_is(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "is a file" in refused(tmp_path / "file")
+    assert "Not a directory" in refused(tmp_path / "file")
 
 
 @pytest.mark.parametrize("words", [["--nodes", "0"], ["--cpus", "x"], ["--gpus", "-1"]])
