@@ -228,6 +228,15 @@ def test_tasks_that_differ_are_no_noise_of_the_seeds():
     assert found.probability == pytest.approx(0.5)
 
 
+def test_a_small_p_is_no_evidence_where_the_interval_holds_0():
+    """Six pairs of one direction, of three cells of two seeds that differ among themselves."""
+    gaps = [0.5, 0.01, 0.01, 0.5, 0.02, 0.03]
+    found = pair(gaps, [0.0] * 6, cells=[0, 0, 1, 1, 2, 2])
+    assert found.p < 0.05
+    assert found.low < 0
+    assert found.verdict == "no evidence of a difference"
+
+
 def test_one_seed_in_a_cell_is_refused_and_says_so():
     found = pair([0.9, 0.9, 0.9], [0.1, 0.1, 0.1], cells=[0, 0, 1])
     assert found.verdict == "refused: one seed in a cell: no interval"

@@ -30,7 +30,8 @@ NOTE = (
     "Difference of the normalised scores (0 chance, 1 perfect) of runs of the same task, length "
     "and seed, every task and length weighing the same, with its 95% interval; and the share of "
     "runs in which the architecture is better. p: of no difference, by swapping names at random, "
-    "corrected for {n} of architectures that are compared. It is about these tasks: what "
+    "corrected for {n} of architectures that are compared; better is said where it is below "
+    "0.05 and the interval lacks 0. It is about these tasks: what "
     "is at random is the seed, and with few seeds no evidence can be had."
 )
 

@@ -16,7 +16,9 @@ p           of no difference, two-sided: had the two names been swapped at rando
 Correction  Holm 1979, https://www.jstor.org/stable/4615733, over all pairs of architectures that
             are compared together
 
-Two pairs have p = 0.5 at the least, so that few seeds give no evidence, whatever the difference.
+A difference needs both: p below SIGNIFICANCE once corrected, and an interval without 0, which is
+wide where cells have few seeds. Two pairs have p = 0.5 at the least: few seeds give no evidence,
+whatever the difference.
 
 N pairs of runs, C cells of n_c pairs with mean m_c and variance s_c^2, A pairs of architectures.
 """
@@ -61,7 +63,8 @@ class Pair:
         """`lstm is better`, or that there is no evidence of a difference."""
         if self.refused or self.difference is None or self.p_corrected is None:
             return f"refused: {self.refused}"
-        if self.p_corrected >= SIGNIFICANCE:
+        holds_0 = self.low is None or self.high is None or self.low <= 0 <= self.high
+        if self.p_corrected >= SIGNIFICANCE or holds_0:
             return "no evidence of a difference"
         return f"{self.first if self.difference > 0 else self.second} is better"
 
