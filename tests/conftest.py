@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 # operation of a tiny tensor are far slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+# Tests wait neither for a sweep on this machine nor for each other.
+MACHINE_LOCK = Path(tempfile.gettempdir()) / f"seqbench-tests-{os.getpid()}.lock"
+os.environ["SEQBENCH_MACHINE_LOCK"] = str(MACHINE_LOCK)
+atexit.register(MACHINE_LOCK.unlink, missing_ok=True)
 
 
 TEST_DATA = "SEQBENCH_TEST_DATA"

@@ -140,8 +140,8 @@ def test_a_sweep_that_is_stopped_goes_on_with_the_same_command(tmp_path, number,
 def test_a_sweep_that_waits_for_the_machine_leaves_at_once(tmp_path, monkeypatch):
     import fcntl
 
-    monkeypatch.setattr(sweep.tempfile, "gettempdir", lambda: str(tmp_path))
-    lock = tmp_path / f"seqbench-machine-{os.getuid()}.lock"
+    lock = tmp_path / "lock"
+    monkeypatch.setenv("SEQBENCH_MACHINE_LOCK", str(lock))
     descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     watcher = Silent()

@@ -301,10 +301,8 @@ def test_measuring_leaves_rows_with_speed_and_memory(tmp_path):
 
 def test_measuring_waits_until_the_machine_is_free(tmp_path, monkeypatch):
     """No speed is taken while another sweep of this user trains."""
-    monkeypatch.setattr(sweep.tempfile, "gettempdir", lambda: str(tmp_path))
-    descriptor = os.open(
-        tmp_path / f"seqbench-machine-{os.getuid()}.lock", os.O_RDONLY | os.O_CREAT
-    )
+    monkeypatch.setenv("SEQBENCH_MACHINE_LOCK", str(tmp_path / "lock"))
+    descriptor = os.open(tmp_path / "lock", os.O_RDONLY | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     waited: list[str] = []
     watcher = Silent()
