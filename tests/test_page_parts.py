@@ -78,7 +78,7 @@ def test_the_front_is_of_the_length_at_which_most_can_be_compared() -> None:
 
 
 def test_coverage_counts_what_was_asked_for(tmp_path: Path) -> None:
-    found = coverage.coverage(joined([filled(tmp_path)]).frame)
+    found = coverage.coverage(joined([filled(tmp_path)]).frame, 3)
     lines = dict(found.lines)
     assert found.tasks == ["adding", "mqar"]
     assert [one.text for one in lines["lstm"]] == ["8", "8"]
@@ -146,6 +146,7 @@ def two(tmp_path: Path, processor: str = "Imaginary 9000") -> Any:
 def test_two_studies_stand_side_by_side_each_under_its_name(tmp_path: Path) -> None:
     together = joined(two(tmp_path))
     assert [part.name for part in together.parts] == ["old/demo", "new/demo"]
+    assert together.marks == "full marks: old/demo; hollow marks: new/demo"
     assert list(together.shown) == [
         *("rnn · old/demo", "lstm · old/demo", "lstm · new/demo", "gru · new/demo")
     ]
@@ -153,6 +154,7 @@ def test_two_studies_stand_side_by_side_each_under_its_name(tmp_path: Path) -> N
     html = page.render_joined(together)
     assert "old/demo: 32 runs" in html
     assert "lstm · new/demo" in html
+    assert "3 architectures on 2 tasks" in html
     assert ">study</button>" in html
     assert "old/demo: hardware: Imaginary 9000" in html
     again = page.render_joined(joined(two(tmp_path)))

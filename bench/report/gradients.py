@@ -81,8 +81,8 @@ def longest(frame: pd.DataFrame) -> pd.DataFrame:
     if COLUMN not in frame:
         return frame.iloc[:0]
     measured = frame[frame[COLUMN].notna()]
-    longest_length = measured["length"].max()
-    return measured.query("length == @longest_length")
+    at_longest: pd.DataFrame = measured[measured["length"] == measured["length"].max()]
+    return at_longest
 
 
 def images(frame: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[tuple[str, dict[str, Any]]]:
