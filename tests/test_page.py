@@ -198,3 +198,12 @@ def test_nothing_scrolls_sideways_on_a_phone(file: Path) -> None:
             "all => all.map((o) => o.clientWidth)"
         )
         assert min(widths) > 250
+
+
+@pytest.mark.browser
+@browser.NEEDED
+def test_nothing_is_cut_off_on_paper(file: Path) -> None:
+    """A4 within its margins is 700 px wide."""
+    with browser.opened(file, 700) as found:
+        found.page.emulate_media(media="print")
+        assert found.overflow_px() <= 0

@@ -78,7 +78,7 @@ def test_the_front_is_of_the_length_at_which_most_can_be_compared() -> None:
 
 
 def test_coverage_counts_what_was_asked_for(tmp_path: Path) -> None:
-    found = coverage.coverage(joined([filled(tmp_path)]).frame)
+    found = coverage.coverage(joined([filled(tmp_path)]).frame, 3)
     lines = dict(found.lines)
     assert found.tasks == ["adding", "mqar"]
     assert [one.text for one in lines["lstm"]] == ["8", "8"]
@@ -146,6 +146,7 @@ def two(tmp_path: Path, processor: str = "Imaginary 9000") -> Any:
 def test_two_studies_stand_side_by_side_each_under_its_name(tmp_path: Path) -> None:
     together = joined(two(tmp_path))
     assert [part.name for part in together.parts] == ["old/demo", "new/demo"]
+    assert together.marks == "full marks: old/demo; hollow marks: new/demo"
     assert list(together.shown) == [
         *("rnn · old/demo", "lstm · old/demo", "lstm · new/demo", "gru · new/demo")
     ]
@@ -153,6 +154,7 @@ def test_two_studies_stand_side_by_side_each_under_its_name(tmp_path: Path) -> N
     html = page.render_joined(together)
     assert "old/demo: 32 runs" in html
     assert "lstm · new/demo" in html
+    assert "3 architectures on 2 tasks" in html
     assert ">study</button>" in html
     assert "old/demo: hardware: Imaginary 9000" in html
     again = page.render_joined(joined(two(tmp_path)))
@@ -245,3 +247,20 @@ def test_every_kind_of_chart_is_an_image_and_no_task_is_left_out(tmp_path: Path)
 def test_decades_are_drawn_only_where_there_are_several() -> None:
     assert charts.panels.decades([1.0, 50.0]) == ()
     assert charts.panels.decades([5.0, 5000.0]) == (10.0, 100.0, 1000.0)
+
+
+def test_scores_that_are_no_numbers_are_a_page_that_says_so(tmp_path: Path) -> None:
+    store, runs = Store(tmp_path), synthetic.runs(("lstm", "gru"), ("mqar",), (128,), seeds=1)
+    bad = {"test_score": float("nan"), "val_score": float("inf"), "train_tokens_per_s": -1.0}
+    synthetic.pack(store, (synthetic.row(run, metrics=bad) for run in runs))
+    html = page.render(synthetic.study(runs, tmp_path), store)
+    assert "1 without score" in html
+    assert "Nothing to draw yet" in html
+    assert "NaN" not in html.partition('id="data">')[2].partition("</script>")[0]
+
+
+def test_one_seed_is_shown_without_an_interval_or_a_rank(tmp_path: Path) -> None:
+    study, store = filled(tmp_path, architectures=("lstm", "gru"), lengths=(128,), seeds=1)
+    html = page.render(study, store)
+    assert "one seed: not ranked" in html
+    assert "(one seed: no interval)" in html

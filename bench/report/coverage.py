@@ -34,8 +34,11 @@ class Coverage:
     n_more_reasons: int
 
 
-def coverage(frame: pd.DataFrame) -> Coverage:
-    """How many runs ended well, by architecture and task."""
+def coverage(frame: pd.DataFrame, n_architectures: int) -> Coverage:
+    """How many runs ended well, by architecture and task.
+
+    Of studies side by side an architecture counts once, though it has several labels.
+    """
     counts = frame.groupby([*CELL, "status"], sort=False).size()
     by_cell: dict[tuple[str, str], dict[str, int]] = {}
     for (architecture, task, status), n in zip(counts.index, counts.tolist(), strict=True):
@@ -48,7 +51,7 @@ def coverage(frame: pd.DataFrame) -> Coverage:
             (one, [_covered(by_cell.get((one, task), {})) for task in tasks])
             for one in architectures
         ],
-        sentence=_sentence(frame),
+        sentence=_sentence(frame, n_architectures),
         reasons=reasons[:N_REASONS],
         n_more_reasons=max(0, len(reasons) - N_REASONS),
     )
@@ -65,14 +68,14 @@ def _covered(counts: dict[str, int]) -> Covered:
     return Covered(f"{count(n_ok)} of {count(n_runs)}: {lost}", False)
 
 
-def _sentence(frame: pd.DataFrame) -> str:
+def _sentence(frame: pd.DataFrame, n_architectures: int) -> str:
     """`7 architectures on 2 tasks at lengths 16, 64 and 256, 3 seeds`."""
     if frame.empty:
         return "The study asks for no runs."
     lengths = [count(length) for length in sorted(frame["length"].dropna().unique())]
     told = f"lengths {', '.join(lengths)}" if len(lengths) > 1 else f"length {lengths[0]}"
     parts = [
-        f"{_many(frame['architecture'].nunique(), 'architecture')} on "
+        f"{_many(n_architectures, 'architecture')} on "
         f"{_many(frame['task'].nunique(), 'task')} at {told}"
     ]
     trained = frame[frame["purpose"] == "train"]

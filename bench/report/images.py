@@ -75,7 +75,7 @@ def _images(studies: Joined) -> Iterator[tuple[str, Spec]]:
         for start in range(0, len(found), N_PANELS):
             number = start // N_PANELS + 1
             numbered = file if number == 1 else f"{file}_{number}"
-            yield numbered, _together(found[start : start + N_PANELS], drawn)
+            yield numbered, _together(found[start : start + N_PANELS], drawn, studies.marks)
     yield from gradients.images(runs, drawn)
 
 
@@ -124,8 +124,8 @@ def _stream(task: str, one: stream_charts.StreamPicture, drawn: Sequence[Look]) 
     return Panel(f"{task}: {one.title.lower()}", one.note, chart, {"points": one.points})
 
 
-def _together(found: Sequence[Panel], drawn: Sequence[Look]) -> Spec:
-    """The panels side by side, with one legend."""
+def _together(found: Sequence[Panel], drawn: Sequence[Look], marks: str) -> Spec:
+    """The panels side by side, with one legend; `marks` says how studies are told apart."""
     drawings: list[Chart] = []
     datasets: Datasets = {}
     for index, panel in enumerate(found):
@@ -135,5 +135,7 @@ def _together(found: Sequence[Panel], drawn: Sequence[Look]) -> Spec:
         chart = panel.chart(prefix)
         drawings.append(chart.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title))
     together = alt.concat(*drawings, columns=N_COLUMNS).add_params(panels.shown(drawn))
+    if marks:
+        together = together.properties(title=alt.TitleParams(marks, fontWeight="normal"))
     styled = panels.styled(together, ink=INK, background="white", legend=True)
     return {**styled, "datasets": datasets}

@@ -61,7 +61,9 @@ def render_joined(studies: Joined, *, across: bool = False) -> str:
             question=studies.question,
             tallies=[_named(part.name, tally(part.frame).strip()) for part in studies.parts],
             mixed=not_alike(cells),
-            coverage=coverage(frame),
+            coverage=coverage(
+                frame, len({architecture for architecture, _ in studies.shown.values()})
+            ),
             leaders={task: leaders(part) for task, part in by_task.items()},
             looks=drawn,
             sections=sections,

@@ -206,16 +206,20 @@ def colours(drawn: Sequence[Look]) -> alt.Color:
 def dots(base: Chart, drawn: Sequence[Look], size_px2: int = DOT_PX2) -> Chart:
     """Marks in the shape of their architecture, full or hollow as their study is."""
     marks = base.mark_point(filled=True, size=size_px2, opacity=1)
-    names, outlines = [look.architecture for look in drawn], [look.shape for look in drawn]
-    shape = alt.Shape("architecture:N", scale=alt.Scale(domain=names, range=outlines))
+    names = [look.architecture for look in drawn]
+
+    def scale(values: list[str]) -> alt.Scale:
+        return alt.Scale(domain=names, range=values)
+
+    shape = alt.Shape("architecture:N", scale=scale([look.shape for look in drawn]))
     if not _are_several(drawn):
         return marks.encode(shape=shape)
-    fills = _one_each(drawn, [look.fill for look in drawn])
-    strokes = alt.Scale(domain=names, range=[look.colour for look in drawn])
+    marks.encoding.color = alt.Undefined
+    inside = [f"{look.colour}{round(255 * look.fill):02x}" for look in drawn]
     return marks.encode(
         shape=shape,
-        stroke=alt.Stroke("architecture:N", scale=strokes),
-        fillOpacity=alt.FillOpacity("architecture:O", scale=fills),
+        stroke=alt.Stroke("architecture:N", scale=scale([look.colour for look in drawn])),
+        fill=alt.Fill("architecture:N", scale=scale(inside)),
     )
 
 
@@ -226,14 +230,10 @@ def _are_several(drawn: Sequence[Look]) -> bool:
 
 def _faint(drawn: Sequence[Look]) -> alt.StrokeOpacity:
     """Lines without marks: the first study's are the strongest."""
-    scale = _one_each(drawn, [0.25 + 0.5 * look.fill for look in drawn])
-    return alt.StrokeOpacity("architecture:O", scale=scale, legend=None)
-
-
-def _one_each(drawn: Sequence[Look], values: Sequence[float]) -> alt.Scale:
-    """A number for each architecture; Vega-Lite wants an order for such, and here it is."""
     names = [look.architecture for look in drawn]
-    return alt.Scale(type="ordinal", domain=names, range=list(values))
+    strengths = [0.25 + 0.5 * look.fill for look in drawn]
+    scale = alt.Scale(type="ordinal", domain=names, range=strengths)
+    return alt.StrokeOpacity("architecture:O", scale=scale, legend=None)  # N would be warned of
 
 
 def dash() -> alt.StrokeDash:

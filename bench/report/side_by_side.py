@@ -56,6 +56,15 @@ class Joined:
         questions = {part.study.question for part in self.parts}
         return questions.pop() if len(questions) == 1 else ""
 
+    @property
+    def marks(self) -> str:
+        """`full marks: old; hollow marks: new`: what no legend of an image can show."""
+        if len(self.parts) == 1:
+            return ""
+        kinds = ["full", *["half full"] * (len(self.parts) - 2), "hollow"]
+        pairs = zip(kinds, self.parts, strict=True)
+        return "; ".join(f"{kind} marks: {part.name}" for kind, part in pairs)
+
     def default_paths(self) -> tuple[Path, Path]:
         """Where the page goes and where the charts do: into the first study."""
         folder = self.parts[0].study.folder
