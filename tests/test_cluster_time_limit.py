@@ -1,25 +1,53 @@
 """A cell that needs more time than a job may have, on a real Slurm: it goes on in the next job."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from bench.records.store import Store
 from tests.cluster_study import ClusterStudy, results, start_here
 from tests.local_cluster import ON_A_CLUSTER, PATIENCE_S, LocalCluster, wait_for
+from tests.packages import install
 
 pytestmark = ON_A_CLUSTER
 
+SLOW = '''
+"""A network that takes its time, however fast the machine is or busy with other things."""
+
+import time
+
+from architectures.gru import Gru
+
+
+class Slow(Gru):
+    """The same, later."""
+
+    def forward(self, x, state=None, *, lengths=None):
+        time.sleep(0.04)
+        return super().forward(x, state, lengths=lengths)
+'''
 LONG = """
 title: a cell of a minute or more
 base:
-  architecture: gru
+  architecture: slow
   task: {name: parity, n_val: 32, n_test: 33}
-  length: 32
+  length: 16
   width: 16
-  training: {steps: 16000, batch_size: 32, val_every: 4000}
+  training: {steps: 1500, batch_size: 32, val_every: 500}
 grid: {seed: [0]}
 """
 LIMIT = {"time": "00:01:00", "warning_s": 5}
 """Slurm looks at limits every half a minute: the warning comes 25 to 55 s after the start."""
+
+
+@pytest.fixture(autouse=True)
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that start from now on, jobs too, know that network."""
+    names = {"seqbench.architectures": {"slow": "slow_network:Slow"}}
+    install(tmp_path / "site", "slow-network", {"slow_network.py": SLOW}, names)
+    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 def test_a_time_limit_that_is_too_short(cluster: LocalCluster, tmp_path: Path) -> None:
