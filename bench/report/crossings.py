@@ -35,7 +35,8 @@ def tables(frame: pd.DataFrame) -> list[Crossings]:
     """One for each quantity that was measured at several lengths."""
     if frame["architecture"].nunique() < 2:
         return []
-    found = [_table(quantity, crossovers(frame, quantity)) for quantity in QUANTITIES.values()]
+    measured = frame[frame["purpose"] == "measure"]  # once, not for each quantity
+    found = [_table(quantity, crossovers(measured, quantity)) for quantity in QUANTITIES.values()]
     return [one for one in found if one.crossing or one.others]
 
 
