@@ -35,7 +35,7 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -q -n auto -m 'not cluster'
-	$(BIN)/python -m pytest -q -m cluster
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m cluster
 
 check: install
 	$(BIN)/ruff check .
