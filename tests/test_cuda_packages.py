@@ -132,6 +132,18 @@ def test_products_of_fewer_bits_wait_until_they_are_allowed(
     assert paths_of("ssd") == {"ssd": "mamba_ssm"}
 
 
+def test_a_setting_of_the_cpu_is_none_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch answers with an error where its backends' settings differ, as oneDNN's does here."""
+    fake_packages.install("ssd", monkeypatch)
+    backend: Any = torch.backends.mkldnn
+    before = backend.matmul.fp32_precision
+    backend.matmul.fp32_precision = "bf16"
+    try:
+        assert paths_of("ssd") == {"ssd": "mamba_ssm"}
+    finally:
+        backend.matmul.fp32_precision = before
+
+
 def test_a_large_state_is_handed_to_mamba_ssm_without_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -100,7 +100,7 @@ def test_what_was_not_measured_alike_is_refused_unless_it_is_asked_for(tmp_path,
         leaderboard.render(study, store, across=True)["LEADERBOARD.md"].decode(),
         page.render(study, store, across=True),
     )
-    for text, warning in zip(texts, ("warning: ", "**Not alike:** ", "warning: "), strict=True):
+    for text, warning in zip(texts, ("warning: ", "**Not alike:** ", "Warning: "), strict=True):
         assert warning in text
         assert all(one in text for one in named[1:])
     table.render(frame, "csv")  # the rows themselves compare nothing

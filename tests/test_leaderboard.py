@@ -325,7 +325,7 @@ def test_other_formats_are_checked_where_they_are(tmp_path):
 
 def test_the_command_writes_the_formats_that_are_asked_for(tmp_path, capsys, monkeypatch):
     study, store = filled(tmp_path, lengths=(128,))
-    monkeypatch.setattr(cli, "_open", lambda folder: (study, store))
+    monkeypatch.setattr(cli, "open_study", lambda folder: (study, store))
     cli.app(["leaderboard", str(tmp_path), "-f", "html", "-f", "latex"], standalone_mode=False)
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert names == {"leaderboard.html", "leaderboard.tex"}

@@ -40,9 +40,18 @@ def takes(*tensors: Tensor) -> bool:
 
 def _is_accurate(device: torch.device) -> bool:
     """Whether products of float32 matrices are those, or may have fewer bits."""
-    if torch.is_autocast_enabled(device.type) or torch.get_float32_matmul_precision() != "highest":
+    if torch.is_autocast_enabled(device.type) or _may_round():
         return True
     return PATH.error_on(device) <= FLOAT32_ERROR
+
+
+def _may_round() -> bool:
+    """Whether torch is allowed fewer bits in products of float32 matrices."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # torch's answer where a CPU's setting is not that of CUDA
+        backend: Any = torch.backends.cuda
+        return bool(backend.matmul.fp32_precision == "tf32")
 
 
 @left_to_python
