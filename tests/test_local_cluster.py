@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,13 @@ ORPHANING = "(setsid sleep 1000 & setsid nohup sleep 1001 >/dev/null & ) ; echo 
 
 
 @pytest.fixture
-def own(tmp_path) -> Iterator[LocalCluster]:
-    """A cluster of two nodes for this test alone."""
-    cluster = LocalCluster(tmp_path / "c")
-    cluster.up("--nodes", "2", "--cpus", "2", "--memory", "1000", "--gpus", "2")
-    yield cluster
-    cluster.down()
+def own() -> Iterator[LocalCluster]:
+    """A cluster of two nodes for this test alone; sockets want a path that is short."""
+    with tempfile.TemporaryDirectory(prefix="c") as folder:
+        cluster = LocalCluster(Path(folder) / "c")
+        cluster.up("--nodes", "2", "--cpus", "2", "--memory", "1000", "--gpus", "2")
+        yield cluster
+        cluster.down()
 
 
 def left_by(cluster: LocalCluster) -> list[int]:

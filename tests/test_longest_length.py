@@ -152,10 +152,11 @@ def test_other_ends_of_real_processes() -> None:
 
 @pytest.mark.slow
 def test_a_real_architecture_reads_further_than_it_learns() -> None:
-    found = measure(cell("lstm"), memory_limit_bytes=48 * MIB, total_seconds=200)
+    # Libraries take 20 MiB and more for themselves, on some processors.
+    found = measure(cell("lstm"), memory_limit_bytes=96 * MIB, total_seconds=200)
     assert found["longest_train_length_ends"] == "memory", found
     assert 100 < found["longest_train_length"] < found["longest_infer_length"], found
-    twice = measure(cell("lstm"), memory_limit_bytes=96 * MIB, total_seconds=200)
+    twice = measure(cell("lstm"), memory_limit_bytes=192 * MIB, total_seconds=200)
     assert 1.6 < twice["longest_train_length"] / found["longest_train_length"] < 2.8
 
 

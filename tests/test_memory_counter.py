@@ -132,9 +132,9 @@ def test_a_body_that_takes_a_known_amount_in_forward_is_found_to(tmp_path: Path)
         body = {"name": "hungry", "bytes_per_token": MIB}
         found = memory.measure(cell(architecture=body, length=75, width=1000))
     assert found["memory_method"] == "malloc-counter"
-    tensors = 4 * 1000 * 2 * 75  # bytes of an activation (B, T, D): a few are alive with it
     for key in ("activation_bytes", "infer_peak_bytes", "peak_bytes"):
-        assert 75 * MIB <= found[key] <= 75 * MIB + 5 * tensors, key
+        # A few activations (B, T, D) of 0.6 MB are alive with it, and what oneDNN repacks.
+        assert 75 * MIB <= found[key] <= 79 * MIB, key
     parameters = 4 * found_parameters(found)
     assert found["gradient_bytes"] == parameters
     assert abs(found["optimiser_bytes"] - 2 * parameters) < 100  # and AdamW's counts of steps
