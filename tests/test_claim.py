@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.launch import claim
+from bench.launch import claim, entry
 from bench.launch.claim import Claim
 from bench.launch.status import overview
 from bench.records.store import Store
+from bench.spec import parse_run
 from bench.study import load
 
 RUN = "0123456789abcdef"
@@ -338,3 +339,23 @@ def test_the_cells_of_a_killed_sweep_are_lost_and_run_again(tmp_path):
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 130, output
     assert states(tmp_path) == {"pending": 3}  # nobody lost it: its launcher ended it
+
+
+def test_a_program_that_a_worker_started_does_not_hold_its_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(entry, "die_with_parent", lambda: None)
+    (tmp_path / "work").mkdir()
+    run = parse_run({"architecture": "rnn", "task": "parity", "length": 8})
+    job = entry.Job(runs=(run.model_dump_json(),), study="s", folder=tmp_path, provenance={})
+    child = os.fork()
+    if child == 0:
+        entry._begin(job)
+        os.write(1, str(subprocess.Popen(["sleep", "30"]).pid).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    log = entry.log_file(tmp_path, run.id)
+    try:
+        descriptor = os.open(log, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+    finally:
+        os.kill(int(log.read_text()), signal.SIGKILL)

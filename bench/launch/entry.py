@@ -188,7 +188,7 @@ def _begin(job: Job) -> Run:
     run = Run.model_validate_json(job.runs[0])
     place = job.place
     log = log_file(job.folder, run.id, place.rank)
-    # The log stays open until the process ends, and the lock with it.
+    # Stays open until the process ends, and the lock with it.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     if place.rank == 0:
         if not claim.take(descriptor, log):
@@ -197,8 +197,11 @@ def _begin(job: Job) -> Run:
             claim.release(log)
             os._exit(0)  # another launcher's worker did it since ours looked
     os.ftruncate(descriptor, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    # Opened again: programs that this process starts share its output, and may outlive its lock.
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
     faulthandler.enable()
     if job.memory_bytes is not None:
         limit = data_bytes() + job.memory_bytes
