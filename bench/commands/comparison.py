@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.commands.shared import StudyArgument, frame_of
+from bench.commands.shared import StudyArgument, TextFormat, TextFormatOption, frame_of
 from bench.errors import UserError, unknown
 
 app = typer.Typer()
-
-
-class Format(enum.StrEnum):
-    """How a comparison is written."""
-
-    md = "md"
-    csv = "csv"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", "-f")]
 
 
 @app.command()
@@ -39,7 +28,7 @@ def compare(
         bool,
         typer.Option("--across", help="compare machines, precisions and world sizes too"),
     ] = False,
-    format_: FormatOption = Format.md,
+    format_: TextFormatOption = TextFormat.md,
 ) -> None:
     """Print what changed from study A to study B, cell by cell, against noise and seeds."""
     from bench.report import comparison, comparison_tables
@@ -50,7 +39,9 @@ def compare(
     print(comparison_tables.render(found, names, format_.value), end="")
     if share is None:
         return
-    typer.echo(comparison_tables.regressions(found, share), nl=False, err=format_ is not Format.md)
+    typer.echo(
+        comparison_tables.regressions(found, share), nl=False, err=format_ is not TextFormat.md
+    )
     if found.regressions(share):
         raise typer.Exit(1)
 
@@ -65,7 +56,7 @@ def pairs(
     task: Annotated[
         list[str] | None, typer.Option("--task", "-t", help="of these tasks alone")
     ] = None,
-    format_: FormatOption = Format.md,
+    format_: TextFormatOption = TextFormat.md,
 ) -> None:
     """Say of every two architectures whether one is better, over tasks, lengths and seeds."""
     from bench.report import pair_tables

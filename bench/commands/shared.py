@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from bench.study import Study
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with a study.yaml")]
+
+
+class TextFormat(enum.StrEnum):
+    """How a table is printed."""
+
+    md = "md"
+    csv = "csv"
+
+
+TextFormatOption = Annotated[TextFormat, typer.Option("--format", "-f")]
 
 
 def open_study(folder: Path) -> tuple[Study, Store]:
