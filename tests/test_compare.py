@@ -108,6 +108,19 @@ def test_a_speed_has_to_differ_by_more_than_noise(after, floor, verdict):
     assert only(timed(floor=floor), timed(after)).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [(760.0, "no difference"), (730.0, "worse"), (1100.0, "no difference"), (1400.0, "better")],
+)
+def test_a_speed_has_to_differ_by_more_than_the_machine_itself(after, verdict):
+    found = only(timed(reference_ms=1.0), timed(after, reference_ms=1.2))
+    assert found.verdict == verdict
+    assert found.remark == "the machine was 1.20x slower in the second"
+    back = only(timed(after, reference_ms=1.2), timed(reference_ms=1.0))
+    assert back.remark == "the machine was 1.20x slower in the first"
+    assert not only(timed(reference_ms=1.0), timed(after, reference_ms=1.01)).remark
+
+
 def test_a_speed_whose_interval_holds_no_change_is_no_difference():
     found = only(timed(error=0.3), timed(800.0, error=0.3))
     assert found.low < 0 < found.high

@@ -29,13 +29,23 @@ def test_a_difference_is_a_tenth_or_three_times_the_gap_of_a_cell_to_itself(floo
         assert noise.differ(100.0 * least * factor, 100.0, floors) is found
 
 
+@pytest.mark.parametrize(
+    ("references", "drift"), [((), 1.0), ((2.0, None), 1.0), ((2.0, 2.5), 1.25), ((2.5, 2.0), 1.25)]
+)
+def test_a_difference_of_two_sessions_is_beyond_the_drift_of_the_machine(references, drift):
+    assert noise.drift(references) == pytest.approx(drift)
+    assert noise.least_ratio((1.05,), references) == pytest.approx(1.15 * drift)
+    assert noise.differ(100.0, 100.0 * 1.151 * drift, (1.05,), references)
+    assert not noise.differ(100.0 * 1.149 * drift, 100.0, (1.05,), references)
+
+
 def cells(**of: tuple[float, str, float]) -> pd.DataFrame:
     """Cells of one task and length by architecture: speed, kernel, noise floor."""
     lines = [
         {"architecture": name, "train_tokens_per_s": speed, "kernel": kernel, "noise_floor": floor}
         for name, (speed, kernel, floor) in of.items()
     ]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).assign(reference_ms=None)
 
 
 def fastest(**of: tuple[float, str, float]) -> list[str]:
@@ -46,6 +56,12 @@ def test_speeds_that_do_not_differ_are_fastest_together():
     assert fastest(a=(100, "x", 1.0), b=(95, "x", 1.0), c=(80, "x", 1.0)) == ["a", "b"]
     assert fastest(a=(100, "x", 1.0), b=(80, "x", 1.1)) == ["a", "b"]  # 1.25 is below 1.3
     assert fastest(b=(80, "x", 1.0), a=(100, "x", 1.01)) == ["a"]
+
+
+def test_a_slower_hour_of_the_machine_makes_no_cell_slower():
+    two_sessions = cells(a=(100, "x", 1.0), b=(80, "x", 1.0)).assign(reference_ms=[1.0, 1.2])
+    found = statistics.fastest(two_sessions, "train_tokens_per_s")
+    assert list(found["architecture"]) == ["a", "b"]
 
 
 def test_a_reference_is_not_ranked_against_fused_kernels():

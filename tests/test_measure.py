@@ -199,6 +199,7 @@ def test_a_session_gives_a_row_per_run_with_units_intervals_and_a_noise_floor():
         assert m["train_tokens_per_s"] == pytest.approx(64 / (m["step_ms_p50"] / 1e3))
         assert m["infer_tokens_per_s"] > m["train_tokens_per_s"]
         assert m["noise_floor"] >= 1.0
+        assert m["reference_ms"] == rows[0].metrics["reference_ms"] > 0
         assert m["rounds"] >= 3
         assert m["infer_rounds"] >= 3
         assert m["infer_ms_p50"] <= m["infer_ms_p90"] <= m["infer_ms_p99"]

@@ -179,6 +179,32 @@ def test_nothing_below_the_noise_floor_is_a_difference(noise_floor):
     assert crossovers(wide, TRAIN)[0].verdict == "no difference up to 8,192"
 
 
+def test_two_sessions_differ_by_more_than_the_machine_did():
+    """The drift of the machine from one session to the other is no difference of architectures."""
+    slow = {"reference_ms": 1.2}
+    rows = [
+        *(row(lambda t: 1.3 * t, t, noise=0.0, metrics=slow) for t in LENGTHS),
+        *(
+            row(lambda t: t, t, noise=0.0, architecture="lstm", metrics={"reference_ms": 1.0})
+            for t in LENGTHS
+        ),
+    ]
+    (found,) = crossovers(tidy(rows), TRAIN)
+    assert found.verdict == "no difference up to 8,192"
+    assert found.smallest == pytest.approx(1.1 * 1.2)
+    assert crossovers(tidy(rows), MEMORY)[0].cheaper_at == ("lstm",) * len(LENGTHS)
+
+
+def test_a_point_of_another_hour_widens_the_exponent():
+    drifting = [
+        row(lambda t: t, t, noise=0.0, metrics={"reference_ms": 1.0 + 0.2 * (t == 8192)})
+        for t in LENGTHS
+    ]
+    alike = [row(lambda t: t, t, noise=0.0, metrics={"reference_ms": 1.2}) for t in LENGTHS]
+    wide, narrow = (exponents(tidy(rows), TRAIN)[0] for rows in (drifting, alike))
+    assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
+
+
 def test_several_crossings_are_all_listed():
     (found,) = crossovers(pair(lambda t: t * (2 if 500 < t < 3000 else 0.5), lambda t: t), TRAIN)
     assert [one.cheaper for one in found.crossings] == ["transformer", "lstm"]

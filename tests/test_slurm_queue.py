@@ -44,7 +44,6 @@ def test_the_tasks_of_an_array_are_told_one_by_one(slurm):
 
 def test_nobody_is_asked_about_no_jobs(slurm):
     assert queue.live_tasks(set()) == queue.Live()
-    assert queue.ended_tasks(set()) == {}
 
 
 def test_a_job_that_slurm_has_forgotten_is_not_alive(slurm):
@@ -66,20 +65,12 @@ def test_no_answer_is_said_and_not_raised(slurm, monkeypatch, answer, words):
     if answer is not None and "sleep_s" not in answer:
         monkeypatch.setitem(queue.ask.__kwdefaults__, "timeout_s", 20.0)
     if answer is not None:
-        for name in ("squeue", "sacct", "scontrol"):
+        for name in ("squeue", "scontrol"):
             slurm.add(name, answer)
     live = queue.live_tasks({7})
     assert words in live.problem
     assert not live.tasks
-    assert queue.ended_tasks({7}) == {}
     assert queue.max_array_size() is None
-
-
-def test_how_tasks_ended_is_read_from_the_accounts(slurm):
-    lines = ["12_0|COMPLETED", "12_1|CANCELLED by 1000", "12_[5-9]|PENDING", "13|NODE_FAIL", "x|"]
-    slurm.add("sacct", {"output": "\n".join(lines)})
-    found = queue.ended_tasks({12, 13})
-    assert found == {(12, 0): "COMPLETED", (12, 1): "CANCELLED", (13, None): "NODE_FAIL"}
 
 
 def test_what_the_cluster_says_of_itself_is_read(slurm):

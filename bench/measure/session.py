@@ -1,7 +1,9 @@
 """A measuring session: the throughput of many cells, interleaved in one process, as rows.
 
-A row's noise floor is the ratio of the medians of one cell that is timed as if it were two. Numbers
-of a session:
+A row's noise floor is the ratio of the medians of one cell that is timed as if it were two. The
+reference is work that is the same in all sessions (`bench.measure.reference`).
+
+Numbers of a session:
 
 step_ms_p50, _p90, _p99; infer_ms_p50, _p90, _p99   of blocks: a block is a mean over its steps
 first_step_ms, first_infer_ms       the first of each, which compiles and allocates, apart
@@ -10,7 +12,7 @@ rounds, rounds_rejected, rounds_outlying            blocks of the training step:
                                     processes; used although far from the median
 infer_rounds, infer_rounds_rejected, infer_rounds_outlying
 interval_met                        1 if both intervals became as narrow as `PRECISION` asks
-noise_floor, tokens_per_batch, steps_per_block
+noise_floor, reference_ms, tokens_per_batch, steps_per_block
 and those of `bench.measure.utilisation`
 """
 
@@ -25,6 +27,7 @@ import torch
 from bench.measure import calibrate, utilisation
 from bench.measure.instruments import THROUGHPUT, Found, merged
 from bench.measure.metrics import Metrics
+from bench.measure.reference import Reference
 from bench.measure.step import InferenceStep, TrainingStep
 from bench.measure.throughput import (
     Clock,
@@ -108,13 +111,18 @@ def _cell(outcome: Outcome, prepared: Prepared, clock: Clock) -> Cell:
 
 def _time(cells: list[Cell], clock: Clock, run: Run, device: torch.device) -> None:
     again = warm_up(cells[0].train.step, clock)
+    reference = warm_up(Reference(device), clock)
     timed = [step for cell in cells for step in (cell.train, cell.infer)]
-    interleave([*timed, again], clock, run.measure.seconds_per_cell, run.measure.min_rounds)
+    all_timed = [*timed, again, reference]
+    interleave(all_timed, clock, run.measure.seconds_per_cell, run.measure.min_rounds)
     first, second = summarise(cells[0].train.samples).p50, summarise(again.samples).p50
-    noise_floor = max(first, second) / min(first, second)
+    of_session: Metrics = {
+        "noise_floor": max(first, second) / min(first, second),
+        "reference_ms": 1e3 * summarise(reference.samples).p50,
+    }
     calibration = calibrate.remembered(device, run.resources.threads)
     for cell in cells:
-        metrics = {**_metrics(cell), "noise_floor": noise_floor}
+        metrics = {**_metrics(cell), **of_session}
         used = utilisation.metrics(
             metrics,
             run=cell.prepared.run,

@@ -45,9 +45,9 @@ class Row(BaseModel):
     `steps_done`, `best_step`, `train_seconds`, `observed_train_tokens_per_s` (other cells ran
     beside it: not a measurement). Of a run that measured: `train_tokens_per_s`,
     `infer_tokens_per_s` and their `_low` and `_high` (95% bootstrap interval of the median),
-    `step_ms_p50`, `_p90`, `_p99`, `first_step_ms`, `rounds`, `noise_floor` (a ratio), `peak_bytes`,
-    and what else `bench.measure.session` and the other instruments name; `<instrument>_missing` is
-    the reason why one of them has no numbers.
+    `step_ms_p50`, `_p90`, `_p99`, `first_step_ms`, `rounds`, `noise_floor` (a ratio),
+    `reference_ms`, `peak_bytes`, and what else `bench.measure.session` and the other instruments
+    name; `<instrument>_missing` is the reason why one of them has no numbers.
     Of both: `parameters`, `body_parameters`, `width`, `state_bytes`, `flops_per_token`.
     """
 

@@ -13,7 +13,7 @@ n_settings, learning_rate_low, learning_rate_high       tried
 train_tokens_per_s, infer_tokens_per_s, each with _low and _high; peak_bytes
 parameters, state_bytes
 kernel, precision, accelerator, hardware, world_size    of the measuring run
-noise_floor                                             of the session that timed it: a ratio
+noise_floor, reference_ms           of the session that timed it: a ratio; the time of known work
 measured_id                                             the id of the measuring run
 train_kernel, train_precision                           of the training runs
 problems                            what did not end well at the chosen setting: `1 oom, 2 missing`
@@ -41,6 +41,7 @@ MEASURED = [
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
     "peak_bytes",
     "noise_floor",
+    "reference_ms",
 ]
 HOST = ["kernel", "precision", "accelerator", "hardware", "world_size", "tokens_per_batch"]
 SHOWN_INSTRUMENTS = ("throughput", "memory")

@@ -44,7 +44,8 @@ SPEEDS = ("train_tokens_per_s", "infer_tokens_per_s")
 METRICS = (
     *("test_score", "val_score"),
     *(f"{speed}{end}" for speed in SPEEDS for end in ("", "_low", "_high")),
-    *("peak_bytes", "parameters", "state_bytes", "tokens_per_batch", "noise_floor"),
+    *("peak_bytes", "parameters", "state_bytes", "tokens_per_batch"),
+    *("noise_floor", "reference_ms"),
 )
 FLOATS = ("learning_rate", "chance")
 FLAGS = ("higher_is_better",)

@@ -68,6 +68,7 @@ class _Value:
     low: float | None
     high: float | None
     noise_floor: object
+    reference_ms: object
 
 
 def group_of(
@@ -148,6 +149,7 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
             _number(line.get(f"{metric}_low")),
             _number(line.get(f"{metric}_high")),
             line.get("noise_floor"),
+            line.get("reference_ms"),
         )
     return found
 
@@ -205,7 +207,11 @@ def _ratio(pairs: Sequence[tuple[_Value, _Value]], evidence: Evidence) -> Effect
     start, end = _interval(logs, evidence, own)
     mean = float(logs.mean())
     if start is not None and end is not None and evidence.metric in SPEEDS:
-        noise = math.log(least_ratio(side.noise_floor for pair in pairs for side in pair))
+        sides = [side for pair in pairs for side in pair]
+        floors, references = (
+            [getattr(side, name) for side in sides] for name in ("noise_floor", "reference_ms")
+        )
+        noise = math.log(least_ratio(floors, references))
         start, end = min(start, mean - noise), max(end, mean + noise)
     return Effect(
         value=math.exp(mean),

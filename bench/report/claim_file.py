@@ -59,7 +59,7 @@ RELATIONS: tuple[Relation, ...] = ("above", "below", "between")
 INSTRUMENT_COLUMNS = {
     "throughput": (
         rf"({'|'.join(SPEEDS)})(_low|_high)?|(step|infer)_ms_p(50|90|99)|first_(step|infer)_ms"
-        r"|(infer_)?rounds(_rejected|_outlying)?|noise_floor|tokens_per_batch"
+        r"|(infer_)?rounds(_rejected|_outlying)?|noise_floor|reference_ms|tokens_per_batch"
         r"|(train|infer)_(mfu|bandwidth_share)"
     ),
     "memory": r"(infer_)?peak_bytes|(parameter|gradient|optimiser|activation)_bytes|memory_\w+",

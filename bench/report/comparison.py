@@ -5,8 +5,9 @@ A cell is a task, length and architecture of one label. What is called a differe
 score       the 95% interval of the mean difference does not hold 0: Student's, of runs of the same
             seed where both have the same seeds, otherwise Welch's. One seed decides nothing. (The
             bootstrap of two or three seeds is too narrow to call a difference.)
-speed       the ratio is as large as `bench.records.noise` asks, by the worse of both noise floors,
-            and its own interval does not hold 1. Speeds of batches of two sizes are not compared.
+speed       the ratio is as large as `bench.records.noise` asks, by the worse of both noise floors
+            and by how much the machine itself was slower in one of the sessions, and its own
+            interval does not hold 1. Speeds of batches of two sizes are not compared.
 memory      more than MEMORY_RATIO apart, and more than the method that measured it is exact to
 
 A change is relative to before. `lost` is a value that the second study was to have and has not.
@@ -25,7 +26,7 @@ from scipy import special
 
 from bench.records.difference import check_alike, not_alike
 from bench.records.markdown import MIB, finite
-from bench.records.noise import differ
+from bench.records.noise import differ, drift
 from bench.records.seeds import scored_runs
 from bench.records.summary import CELL, lines_of, problems_of, summarise
 
@@ -33,6 +34,7 @@ Verdict: TypeAlias = Literal[
     "worse", "lost", "better", "undecided", "no difference", "gained", "only before", "only after"
 ]
 MEMORY_RATIO = 1.02
+TOLD_DRIFT = 1.05  # of the machine, from one study to the other; less is not worth a remark
 EXACT_BYTES = 0.2 * MIB  # of a counter of allocations
 COARSE_BYTES = 4 * MIB  # of the resident set, or where the rows do not say
 Z95 = 1.959964  # half a 95% interval in standard errors
@@ -243,13 +245,16 @@ def _speed(change: Change, before: Mapping[str, Any], after: Mapping[str, Any]) 
     remarks = []
     if before["kernel"] != after["kernel"]:
         remarks.append(f"kernel {before['kernel']} and {after['kernel']}")
-    floors = (before["noise_floor"], after["noise_floor"])
+    floors, references = ((before[name], after[name]) for name in ("noise_floor", "reference_ms"))
     if all(finite(floor) is None for floor in floors):
         remarks.append("noise floor not recorded")
     error = math.hypot(*(_error(cell, change.quantity.column) for cell in (before, after)))
     log = math.log(change.after / change.before)
     ends = (math.expm1(log - Z95 * error), math.expm1(log + Z95 * error))
-    clear = differ(change.before, change.after, floors) and abs(log) > Z95 * error
+    if (drifted := drift(references)) >= TOLD_DRIFT:
+        slower = "second" if references[1] > references[0] else "first"
+        remarks.append(f"the machine was {drifted:.2f}x slower in the {slower}")
+    clear = differ(change.before, change.after, floors, references) and abs(log) > Z95 * error
     return _decided(change, ends, clear, remarks, known=True)
 
 

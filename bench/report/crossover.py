@@ -136,8 +136,10 @@ def compare(first: Series, second: Series) -> Comparison:
         )
     gap = np.log(first.costs[ours] / second.costs[theirs])  # (n,) negative: first is cheaper
     errors = np.hypot(first.errors[ours], second.errors[theirs])
-    smallest = least_ratio((first.noise_floor, second.noise_floor))
-    clear = np.abs(gap) >= np.maximum(math.log(smallest), Z95 * errors)
+    floors = (first.noise_floor, second.noise_floor)
+    pairs = zip(first.references_ms[ours], second.references_ms[theirs], strict=True)
+    smallest = np.array([least_ratio(floors, pair) for pair in pairs])
+    clear = np.abs(gap) >= np.maximum(np.log(smallest), Z95 * errors)
     signs = np.where(clear, np.sign(gap), 0.0)
     names = {-1.0: first.architecture, 0.0: "", 1.0: second.architecture}
     known = np.flatnonzero(clear).tolist()
@@ -150,7 +152,7 @@ def compare(first: Series, second: Series) -> Comparison:
         first=first,
         second=second,
         lengths=tuple(map(int, lengths)),
-        smallest=smallest,
+        smallest=float(smallest.max()),
         crossings=tuple(crossings),
         cheaper_at=tuple(names[float(sign)] for sign in signs),
     )

@@ -3,7 +3,8 @@
 The cost is the time that T tokens take, so that cells of a fixed batch and of a fixed number of
 tokens give the same exponent, or the peak memory of a step. Rows that differ in the kernel, the
 precision, the hardware or any setting (batch, width, window) are never in one series; the seeds and
-repeats of a cell are one point, their geometric mean.
+repeats of a cell are one point, their geometric mean. A point of a session in which the machine was
+slower or faster than in most is that much less certain.
 
 T   length, tokens
 """
@@ -60,6 +61,7 @@ class Series:
     costs: Floats  # (n,) seconds per T tokens, or bytes
     errors: Floats  # (n,) relative; 0 where the rows give no interval
     tokens: Floats  # (n,) tokens per batch, NaN where the rows do not say
+    references_ms: Floats  # (n,) of the sessions that timed; NaN where nobody knows or it is memory
     noise_floor: float | None  # the largest among the rows; None if none says
     problems: str  # lengths without a cost, and why
 
@@ -100,7 +102,9 @@ def all_series(frame: pd.DataFrame, quantity: Quantity) -> list[Series]:
         name, *alike, kernel = map(str, values)
         same = (lost["architecture"] == name) & (lost["task"] == alike[0])
         points = list(_points(lines, quantity))
-        lengths, costs, errors, tokens = (np.array(part) for part in zip(*points, strict=True))
+        lengths, costs, errors, tokens, references_ms = (
+            np.array(part) for part in zip(*points, strict=True)
+        )
         floors = (
             lines["noise_floor"].dropna() if "noise_floor" in lines else pd.Series([], dtype=float)
         )
@@ -114,6 +118,7 @@ def all_series(frame: pd.DataFrame, quantity: Quantity) -> list[Series]:
                 costs=costs,
                 errors=errors,
                 tokens=tokens,
+                references_ms=references_ms,
                 noise_floor=float(floors.max()) if len(floors) else None,
                 problems=_problems(lost[same & (lost["setting"] == alike[1])]),
             )
@@ -121,12 +126,20 @@ def all_series(frame: pd.DataFrame, quantity: Quantity) -> list[Series]:
     return found
 
 
-def _points(lines: pd.DataFrame, quantity: Quantity) -> Iterator[tuple[float, float, float, float]]:
-    """Length, cost, standard error of its logarithm, tokens per batch; lengths ascending."""
+def _points(
+    lines: pd.DataFrame, quantity: Quantity
+) -> Iterator[tuple[float, float, float, float, float]]:
+    """Length, cost, standard error of its logarithm, tokens per batch, reference in ms.
+
+    Lengths ascending.
+    """
     lengths = lines["length"].to_numpy(dtype=float)
     all_logs = np.log(lines[quantity.column].to_numpy(dtype=float))
     all_errors = _own_errors(lines, quantity)
     all_tokens = lines["tokens_per_batch"].to_numpy(dtype=float)
+    all_references = _references_ms(lines, quantity)
+    drifts = np.nan_to_num(np.log(all_references / _median(all_references)))
+    all_errors = np.hypot(all_errors, drifts)
     for length in np.unique(lengths):
         repeats = lengths == length
         logs = all_logs[repeats]
@@ -135,9 +148,28 @@ def _points(lines: pd.DataFrame, quantity: Quantity) -> Iterator[tuple[float, fl
         if n > 1:  # repeats that differ by more than their intervals say so
             error = max(error, float(logs.std(ddof=1)) / n**0.5)
         mean = float(np.exp(logs.mean()))
-        known = all_tokens[repeats][~np.isnan(all_tokens[repeats])]
-        tokens = float(known.mean()) if len(known) else math.nan
-        yield float(length), mean if quantity is MEMORY else length / mean, error, tokens
+        tokens, reference_ms = _mean(all_tokens[repeats]), _median(all_references[repeats])
+        cost = mean if quantity is MEMORY else length / mean
+        yield float(length), cost, error, tokens, reference_ms
+
+
+def _mean(values: Floats) -> float:
+    """Of what is known; NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _median(values: Floats) -> float:
+    """Of what is known; NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _references_ms(lines: pd.DataFrame, quantity: Quantity) -> Floats:
+    """Each line's reference, NaN where it has none and where nothing was timed."""
+    if quantity is MEMORY or "reference_ms" not in lines:
+        return np.full(len(lines), math.nan)
+    return lines["reference_ms"].to_numpy(dtype=float)
 
 
 def _own_errors(lines: pd.DataFrame, quantity: Quantity) -> Floats:

@@ -129,7 +129,12 @@ def fastest(cells: Frame, speed: str) -> Frame:
         return known
     best = known.iloc[0]
     alike = [
-        not differ(best[speed], cell[speed], (best["noise_floor"], cell["noise_floor"]))
+        not differ(
+            best[speed],
+            cell[speed],
+            (best["noise_floor"], cell["noise_floor"]),
+            (best["reference_ms"], cell["reference_ms"]),
+        )
         for cell in lines_of(known)
     ]
     return known[alike]

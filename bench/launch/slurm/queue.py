@@ -1,4 +1,4 @@
-"""What Slurm says of its queue, its past and itself. Every command may be missing, fail or hang.
+"""What Slurm says of its queue and itself. Every command may be missing, fail or hang.
 
 The queue is a hint: the truth about a cell is its row. So nothing here raises; what could not be
 asked is None or empty, and `Live.problem` says why.
@@ -112,35 +112,6 @@ def live_tasks(job_ids: Collection[int]) -> Live:
         return Live(problem=found.problem)
     tasks = (task for line in found.output.splitlines() for task in _tasks(line))
     return Live(tuple(task for task in tasks if task.job_id in job_ids))
-
-
-def ended_tasks(job_ids: Collection[int]) -> dict[tuple[int, int | None], str]:
-    """How tasks ended, by job and index, in Slurm's word: COMPLETED, TIMEOUT, NODE_FAIL, ...
-
-    Empty where the cluster keeps no accounts.
-    """
-    if not job_ids:
-        return {}
-    ids = ",".join(map(str, sorted(job_ids)))
-    found = ask(
-        [
-            "sacct",
-            "--noheader",
-            "--parsable2",
-            "--allocations",
-            f"--jobs={ids}",
-            "--format=JobID,State",
-        ]
-    )
-    ended = {}
-    for line in found.output.splitlines():
-        name, _, state = line.partition("|")
-        matched = re.fullmatch(r"(\d+)(?:_(\d+))?", name)
-        word = state.split(" ")[0]  # "CANCELLED by 1000"
-        if matched and word in ENDED:
-            index = matched[2]
-            ended[int(matched[1]), None if index is None else int(index)] = word
-    return ended
 
 
 def max_array_size() -> int | None:
