@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # operation of a tiny tensor are far slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+# A shell's background job is deaf to SIGINT; the processes that tests start must not be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests wait neither for a sweep on this machine nor for each other.
 MACHINE_LOCK = Path(tempfile.gettempdir()) / f"seqbench-tests-{os.getpid()}.lock"

@@ -13,9 +13,11 @@ import pytest
 from bench.errors import UserError
 from bench.launch import entry, sweep
 from bench.launch.pool import Pool, memory_share
+from bench.launch.progress import Progress
 from bench.records.store import Store
 from bench.spec import Run, parse_run
 from bench.study import load
+from tests import synthetic
 
 STUDY = """
 title: t
@@ -360,3 +362,15 @@ def test_two_ranks_train_and_score_as_one_process_does(tmp_path):
 def test_the_memory_of_the_machine_is_shared_out():
     share = memory_share(2)
     assert share is None or 0 < 2 * share < memory_share(1) * 2.1
+
+
+def test_a_ctrl_c_says_how_many_cells_have_no_row(capsys):
+    runs = synthetic.runs(lengths=[64], seeds=1)[:3]
+    progress = Progress(3, 0, 2)
+    progress.finished(runs[0], "ok", "")
+    progress.finished(runs[1], "stopped", "asked to leave; goes on later")
+    progress.interrupted()
+    assert "interrupted: 2 cells left" in capsys.readouterr().out
+    progress.finished(runs[2], "ok", "")
+    progress.interrupted()
+    assert "interrupted: 1 cell left" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bench.spec import Run
 
+STOPPED = "stopped"  # asked to leave, with a checkpoint and without a row
 FAILURES = ("oom", "timeout", "diverged", "failed", "preempted")
 
 
@@ -32,7 +33,7 @@ class Progress:
         if not self.missing:
             self.console.print(f"0 cells to run, {self.done_before} done")
             return self
-        cells = f"{self.missing} cell{'s'[: self.missing != 1]} to run, {self.done_before} done"
+        cells = f"{_cells(self.missing)} to run, {self.done_before} done"
         self.console.print(f"{cells}; {self.n_workers} at a time", soft_wrap=True)
         if self.console.is_terminal:
             self.live.start()
@@ -74,8 +75,8 @@ class Progress:
 
     def interrupted(self) -> None:
         """Say what a Ctrl-C leaves."""
-        left = self.missing - self.counts.total()
-        self.console.print(f"interrupted: {left} cells left; the same command goes on with them")
+        left = self.missing - self.counts.total() + self.counts[STOPPED]
+        self.console.print(f"interrupted: {_cells(left)} left; the same command goes on from here")
 
     def _picture(self) -> Group:
         done = self.counts.total()
@@ -93,6 +94,10 @@ class Progress:
             Text(f"{done} done, {failed} failed, {left} left, {eta} to go"),
             cells,
         )
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'s'[: n != 1]}"
 
 
 def _clock(seconds: float) -> str:
