@@ -29,6 +29,7 @@ from bench.records import checkpoints
 from bench.records.row import Row
 from bench.records.store import Store
 from bench.spec import Run
+from bench.trackers import choice
 from bench.training import interrupts, watchdog
 
 PRELOAD = [
@@ -74,6 +75,7 @@ class Job:
     provenance: dict[str, Any]
     memory_bytes: int | None = None  # limit on the process's data; None: none
     place: Place = Place()
+    trackers: tuple[str, ...] = ()
 
 
 def log_file(folder: Path, run_id: str, rank: int = 0) -> Path:
@@ -91,25 +93,33 @@ def train(job: Job) -> None:
 
     rank, ranks = job.place.rank, job.place.world_size
     provenance = {**job.provenance, "world_size": ranks, "allocator": keep_freed_memory()}
+    followers = choice.followers(job.trackers if rank == 0 else (), job.folder)
     try:
-        row = execute(run, job.study, provenance, checkpoints.folder_of(job.folder, run.id))
+        folder = checkpoints.folder_of(job.folder, run.id)
+        row = execute(run, job.study, provenance, folder, followers)
     except interrupts.Interrupted:
+        followers.leave()
         number = interrupts.requested()
         say(f"asked to leave by {signal.Signals(number).name if number else 'another rank'}")
         _leave(REQUEUE)
     several_nodes = ranks > run.resources.devices
     if several_nodes and row.status == "failed" and lost_peer(row.reason):
         say(f"rank {rank} of {ranks}: {row.reason}")
+        followers.leave()
         _leave(PEER_LOST)  # a node may have died; if a rank had a reason of its own, it says so
     if several_nodes and rank > 0 and row.status != "ok" and not Store(job.folder).has(run.id):
         _write(job.folder, row)
     if rank == 0:
-        _write(job.folder, row if ranks == 1 else _with_other_ranks(row, job))
+        row = row if ranks == 1 else _with_other_ranks(row, job)
+        _write(job.folder, row)
         checkpoints.forget(job.folder, run.id)
         claim.release(log_file(job.folder, run.id))
     elif row.status != "ok":
         say(f"rank {rank} of {ranks}: {row.status}: {row.reason}\n{row.log_tail}")
     watchdog.disarm()
+    if rank == 0 and job.trackers:
+        followers.end(row)
+        _leave(0)  # what a tracker has begun may not end by itself
     sys.stdout.flush()
 
 
