@@ -1,5 +1,6 @@
 """Which trackers follow a run is asked for where it is launched, and is no part of the run."""
 
+import os
 import sys
 
 import pytest
@@ -8,8 +9,8 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.commands.submit import sweep_on_slurm
 from bench.errors import UserError
-from bench.launch import entry, sweep
-from bench.launch.pool import Pool
+from bench.launch import sweep
+from bench.launch.pool import Pool, Worker
 from bench.launch.slurm import element, submission
 from bench.records.row import Row
 from bench.records.store import Store
@@ -153,22 +154,32 @@ def test_a_package_is_looked_for_where_the_nodes_have_it(
     assert bool(submission.submissions(study)) != refused
 
 
-def leave_a_row_and_linger(job):
-    """As a worker whose tracker takes long to end."""
-    run = entry._begin(job)
-    row = Row(id=run.id, study="s", status="ok", run=run.model_dump(mode="json"))
-    Store(job.folder).write(row)
-    entry.time.sleep(60)
+class Lingering:
+    """A process that does not end, as one whose tracker hangs."""
+
+    exitcode = pid = None
+
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
+
+    def join(self, timeout=None): ...
+
+    def kill(self): ...
 
 
-def test_a_row_that_is_there_is_not_lost_to_a_tracker_that_takes_too_long(tmp_path):
-    run = a_run(resources={"timeout_s": 0.1})
-    sweep.make_writable(tmp_path)
-    watcher = Silent()
-    pool = Pool(Store(tmp_path), "test", {}, watcher)
-    pool.each([run], 1, leave_a_row_and_linger)
-    assert watcher.ended == {run.id: "ok"}
-    assert Store(tmp_path).statuses() == {run.id: "ok"}
+@pytest.mark.parametrize("status", ["ok", "timeout"])
+def test_a_row_that_is_there_is_not_lost_to_a_tracker_that_takes_too_long(tmp_path, status):
+    run, store, watcher = a_run(), Store(tmp_path), Silent()
+    if status == "ok":
+        store.write(Row(id=run.id, study="s", status="ok", run=run.model_dump(mode="json")))
+    pool = Pool(store, "test", {}, watcher)
+    read, write = os.pipe()
+    pool.alive.append(Worker(run, [Lingering(read)], [], begun=-run.resources.timeout_s))
+    pool._poll(pool.leave_row)
+    for end in (read, write):
+        os.close(end)
+    assert watcher.ended == {run.id: status}
+    assert store.statuses() == {run.id: status}
 
 
 @pytest.mark.slow

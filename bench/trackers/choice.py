@@ -1,5 +1,4 @@
-"""Which trackers follow the runs that are launched: no part of any run, rows are the same without."""
-
+"""Which trackers follow runs that are launched: no part of a run, whose row is the same without."""
 from __future__ import annotations
 
 import functools

@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.records.provenance import with_packages
 from bench.records.row import Row, Scored, Status
 from bench.spec import Run
+from bench.trackers.follow import Follower, Followers
 from bench.training import products
 from bench.training.budget import width_of
 from bench.training.checkpoint import Checkpoints
@@ -28,7 +29,6 @@ from bench.training.fit import fit
 from bench.training.model import SequenceModel, count_parameters, make_model
 from bench.training.module import DivergedError
 from bench.training.precision import lowering, whole_dtype
-from bench.trackers.follow import Follower, Followers
 from tasks.data.errors import DataError
 from tasks.task import Batch, MissingPackageError, Task, Tokens
 

@@ -17,13 +17,13 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from bench.spec import ResourceSpec, Run
+from bench.trackers.follow import Follower
 from bench.training.checkpoint import Checkpoints, StepBoundary, WholeFiles
 from bench.training.data import TaskDataModule
 from bench.training.group import on_cuda, process_group
 from bench.training.logger import CurveLogger
 from bench.training.model import SequenceModel
 from bench.training.module import DivergedError, TrainingModule
-from bench.trackers.follow import Follower
 from tasks.task import Task
 
 REFUSALS = (ValueError, MemoryError, RuntimeError)

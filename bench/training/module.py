@@ -14,11 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from architectures.body import State
 from bench.spec import TrainingSpec
+from bench.trackers import shown
 from bench.training.model import SequenceModel, WritingModel
 from bench.training.optimiser import make_optimiser, make_schedule
 from bench.training.scores import Scores
 from bench.training.truncated import backward_through_windows, scored_answers
-from bench.trackers import shown
 from tasks.task import Batch, Count, Task, generator
 
 CHECK_EVERY = 20
