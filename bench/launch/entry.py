@@ -47,6 +47,9 @@ REQUEUE = 75
 RANKS_S = 1.0
 """How long rank 0 of a run that failed waits for what the others have to say."""
 
+TRACKER_BYTES = 32 << 20
+"""What a tracker's threads and buffers take, which is not to be taken from the run's share."""
+
 UNWRITTEN = 74
 """Exit code of a worker that could not write its row (EX_IOERR)."""
 
@@ -86,7 +89,7 @@ def log_file(folder: Path, run_id: str, rank: int = 0) -> Path:
 def train(job: Job) -> None:
     """Train one run and leave its row; or leave a checkpoint, if a signal asks for it."""
     interrupts.install()
-    run = _begin(job)
+    run = _begin(job, len(job.trackers) * TRACKER_BYTES)
     watchdog.arm(run.resources.hang_s)
     from bench.training.allocator import keep_freed_memory
     from bench.training.execute import execute
@@ -188,8 +191,11 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _begin(job: Job) -> Run:
-    """Set the process up for its first run: log, lock, limits, threads."""
+def _begin(job: Job, spare_bytes: int = 0) -> Run:
+    """Set the process up for its first run: log, lock, limits, threads.
+
+    `spare_bytes` are for what is no part of the run, and go beyond the limit on its memory.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
     for number in interrupts.SIGNALS:  # the server that forks the workers is deaf to them
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -214,7 +220,7 @@ def _begin(job: Job) -> Run:
     os.close(output)
     faulthandler.enable()
     if job.memory_bytes is not None:
-        limit = data_bytes() + job.memory_bytes
+        limit = data_bytes() + job.memory_bytes + spare_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if place.world_size > 1:
         os.environ |= {
