@@ -4,8 +4,13 @@ Weights & Biases offline and tensorboardX are the real packages, read back from 
 server is a fake that knows some steps.
 """
 
+import os
+import signal
 import sys
 import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +31,7 @@ from tests.tracker_files import history, of_kind, offline_records, scalars, text
 TIMES = ("train_seconds", "observed_train_tokens_per_s")
 PROVENANCE = {"git_commit": "0123", "git_dirty": False, "versions": {"torch": "1"}}
 EVERY_STEP_S = 1e-9
+PATIENCE_S = 60.0
 BOTH = ("wandb", "tensorboard")
 
 
@@ -51,7 +57,8 @@ def both(monkeypatch, tmp_path_factory):
     for variable in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(variable, home)
     yield BOTH
-    wandb.teardown()
+    with suppress(OSError):  # where its process was killed
+        wandb.teardown()
 
 
 def cell(**changes):
@@ -372,6 +379,37 @@ def test_a_package_that_is_missing_on_a_node_costs_a_line_of_the_log(tmp_path, m
     assert followed(cell(), tmp_path, choice.followers(("wandb",), tmp_path)).status == "ok"
     (line,) = capfd.readouterr().err.splitlines()
     assert "pip install 'seqbench[wandb]'" in line
+
+
+def test_a_tracker_whose_own_process_is_killed_costs_a_line_of_the_log(
+    both, tmp_path, at_step, capfd
+):
+    run = cell()
+
+    def kill():
+        deadline = time.monotonic() + PATIENCE_S
+        while not (tmp_path / "wandb" / "latest-run").exists() or not children():
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.05)
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    at_step(kill, 12)
+    row = followed(run, tmp_path, choice.followers(("wandb",), tmp_path))
+    assert row.status == "ok"
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("tracker wandb: ")
+
+
+def children():
+    """Processes named wandb-core that this one has started."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            found += [int(pid)] if name == "wandb-core" else []
+    return found
 
 
 def test_a_disk_that_is_full_costs_a_line_of_the_log(both, tmp_path, capfd):

@@ -1,4 +1,5 @@
 """Which trackers follow runs that are launched: no part of a run, whose row is the same without."""
+
 from __future__ import annotations
 
 import functools
