@@ -374,6 +374,19 @@ def test_a_tracker_that_is_slow_is_given_up_and_takes_no_more_memory(tmp_path, m
     assert line == "tracker slow: it is 4 points behind; the run goes on without it"
 
 
+def test_a_tracker_takes_its_time_while_the_run_trains_and_none_at_its_end(
+    tmp_path, at_step, monkeypatch
+):
+    monkeypatch.setattr(follow, "PACE_S", 3600.0)
+    tracker = Recorded("nowhere", lost)
+    told = []
+    at_step(lambda: told.extend(tracker.told), 20)
+    row = followed(cell(), tmp_path, Followers({"slow": tracker}))
+    assert told in ([], ["begin"])
+    n_points = sum(len(points) for points in row.curves.values())
+    assert tracker.told == ["begin", *["log"] * n_points, "end"]
+
+
 def test_a_package_that_is_missing_on_a_node_costs_a_line_of_the_log(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert followed(cell(), tmp_path, choice.followers(("wandb",), tmp_path)).status == "ok"
