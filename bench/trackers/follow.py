@@ -16,10 +16,11 @@ from typing import Protocol, TypeAlias
 from bench.process import say
 from bench.records.row import Row
 
-PACE_S = 0.05
-"""The time from one point to the next while a run trains. A point takes up to 0.4 ms of a core,
-which is then less than 1% of it, however short the steps; those of 2.5 ms and more, with a point
-for every 20 of them, are not kept waiting. At the end of a run the rest follows at once."""
+PACE_S = 0.1
+"""The least time from one point to the next while a run trains. A point takes up to 0.8 ms of a
+core, which is then less than 1% of it, however short the steps; those of 5 ms and more, with a
+point for every 20 of them, are not kept waiting. At the end of a run the rest follows at once.
+"""
 
 MAX_WAITING = 100_000
 """Points that a tracker may be behind."""

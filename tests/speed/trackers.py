@@ -23,8 +23,8 @@ from pathlib import Path
 from bench.spec import parse_run
 from bench.trackers import choice
 
-ROUNDS = 3
-STEPS = (500, 3000)
+ROUNDS = 2
+STEPS = (200, 1700)
 
 
 def cpu_seconds(names: Sequence[str], width: int, steps: int) -> tuple[float, float]:
