@@ -22,7 +22,14 @@ from bench.commands.published import published
 from bench.commands.reproduction import reproduction
 from bench.commands.retry import retry
 from bench.commands.scaling import app as scaling_app
-from bench.commands.shared import StudyArgument, check_runs, open_study, run_here
+from bench.commands.shared import (
+    StudyArgument,
+    TrackersOption,
+    check_runs,
+    open_study,
+    run_here,
+    trackers_of,
+)
 from bench.commands.show import app as show_app
 from bench.commands.status import app as status_app
 from bench.commands.submit import sweep_on_slurm
@@ -141,6 +148,7 @@ def sweep(
         str | None,
         typer.Option(metavar="PROFILE", help="submit them: slurm/PROFILE.yaml, or a file"),
     ] = None,
+    tracker: TrackersOption = None,
 ) -> None:
     """Run the cells of a study that have no row yet."""
     from bench.launch import sweep as sweeping
@@ -148,8 +156,10 @@ def sweep(
     if slurm is not None:
         if workers is not None:
             raise UserError("--workers is for this machine; a profile's throttle is for Slurm")
-        sweep_on_slurm(study, slurm, dry_run=dry_run)
+        trackers = trackers_of(tracker, slurm)
+        sweep_on_slurm(study, slurm, dry_run=dry_run, trackers=trackers)
         return
+    trackers = trackers_of(tracker)
     loaded, store = open_study(study)
     planned = sweeping.plan(loaded, store)
     if dry_run or planned.missing:
@@ -159,7 +169,7 @@ def sweep(
             print(f"{run.id}  {run.purpose:7}  {run}")
         print(f"{planned.missing} cells to run, {planned.done} done")
         return
-    run_here(loaded.name, store, planned, workers)
+    run_here(loaded.name, store, planned, workers, trackers)
 
 
 @app.command()
@@ -178,12 +188,14 @@ def run(
         "results/local/runs"
     ),
     again: Annotated[bool, typer.Option("--again", help="even if there is a row")] = False,
+    tracker: TrackersOption = None,
 ) -> None:
     """Run one cell and print its row."""
     from bench.launch import sweep as sweeping
     from bench.records.store import Store
     from bench.study import one_run
 
+    trackers = trackers_of(tracker)
     cell = one_run(architecture, task, length, seed, settings or [])
     check_runs(None, [cell])
     store = Store(into)
@@ -192,7 +204,7 @@ def run(
     trains = cell.purpose == "train"
     if cell.id not in store.ids():
         planned = sweeping.Plan((cell,) if trains else (), () if trains else (cell,), 0)
-        run_here(into.name, store, planned, 1)
+        run_here(into.name, store, planned, 1, trackers)
     _show(store, cell)
 
 

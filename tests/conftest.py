@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +149,43 @@ def filled(store: Store) -> Store:
 
     synthetic.fill(store, synthetic.runs(**synthetic.SMALL))
     return store
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Counter[str]]]:
+    """Do something when a step begins or an evaluation is at work, counting what is done."""
+    from bench.training import interrupts
+    from bench.training.module import TrainingModule
+
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.install()
+    counts: Counter[str] = Counter()
+    plans: dict[tuple[str, int], Callable[[], None]] = {}
+
+    def watch(name: str) -> None:
+        original = getattr(TrainingModule, name)
+
+        def watched(self: TrainingModule, batch: object, batch_index: int) -> object:
+            counts[name] += 1
+            act = plans.pop((name, batch_index), None)
+            if act is not None:
+                act()
+            return original(self, batch, batch_index)
+
+        monkeypatch.setattr(TrainingModule, name, watched)
+
+    for name in ("training_step", "validation_step", "test_step"):
+        watch(name)
+
+    def plan(act: Callable[[], None], step: int, name: str = "training_step") -> Counter[str]:
+        counts.clear()
+        plans[name, step] = act
+        return counts
+
+    yield plan
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    interrupts._received = None
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""A run of four steps, and the row that it leaves."""
+"""A run of four steps, the row that it leaves, and two ways to stop it."""
+
+import signal
 
 from bench.spec import Run, parse_run
 from bench.training.execute import (
@@ -15,3 +17,15 @@ def a_run(**changes: object) -> Run:
 
 def row_of(run: Run):
     return execute(run, "test", {})
+
+
+class Killed(BaseException):
+    """As good as SIGKILL: nothing is done after it."""
+
+
+def leave() -> None:
+    signal.raise_signal(signal.SIGUSR1)
+
+
+def die() -> None:
+    raise Killed

@@ -5,7 +5,6 @@ import itertools
 import os
 import signal
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from bench.training import interrupts
 from bench.training.execute import execute
 from bench.training.interrupts import Interrupted
 from bench.training.module import TrainingModule, seed_draws
-from tests.small_run import a_run
+from tests.small_run import Killed, a_run, die, leave
 
 TIMES = ("train_seconds", "observed_train_tokens_per_s")
 EVERY_STEP_S = 1e-9
@@ -64,52 +63,6 @@ def result(run: Run, folder: Path | None = None):
     kept = row.model_dump(exclude={"provenance", "run"})
     kept["metrics"] = {k: v for k, v in row.metrics.items() if k not in TIMES}
     return kept, row.provenance["continued"]
-
-
-class Killed(BaseException):
-    """As good as SIGKILL: nothing is done after it."""
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """Do something when a step begins or an evaluation is at work, counting what is done."""
-    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
-    interrupts.install()
-    counts: Counter[str] = Counter()
-    plans: dict[tuple[str, int], object] = {}
-
-    def watch(name):
-        original = getattr(TrainingModule, name)
-
-        def watched(self, batch, batch_index):
-            counts[name] += 1
-            act = plans.pop((name, batch_index), None)
-            if act is not None:
-                act()
-            return original(self, batch, batch_index)
-
-        monkeypatch.setattr(TrainingModule, name, watched)
-
-    for name in ("training_step", "validation_step", "test_step"):
-        watch(name)
-
-    def plan(act, step: int, name: str = "training_step") -> Counter[str]:
-        counts.clear()
-        plans[name, step] = act
-        return counts
-
-    yield plan
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    interrupts._received = None
-
-
-def leave() -> None:
-    signal.raise_signal(signal.SIGUSR1)
-
-
-def die() -> None:
-    raise Killed
 
 
 def stopped(run: Run, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import types
 
 import pytest
 from typer.testing import CliRunner
@@ -13,50 +12,10 @@ from bench.records.store import Store
 from bench.trackers import shown, tensorboard
 from bench.trackers.weights_and_biases import Pushed, push
 from tests import synthetic
+from tests.fake_wandb import FakeWandb
+from tests.tracker_files import events, history, of_kind, offline_records
 
 HOSTILE = {"name": "lstm", "label": "../<script>|x" + "y" * 300}
-
-
-class FakeRun:
-    def __init__(self, given):
-        self.given, self.logged, self.summary, self.artifacts = given, [], {}, []
-        self.exit_code = None
-
-    def log(self, values, step):
-        assert not self.logged or step > self.logged[-1][0], "steps have to rise"
-        self.logged.append((step, values))
-
-    def log_artifact(self, artifact):
-        self.artifacts.append(artifact)
-
-    def finish(self, exit_code):
-        self.exit_code = exit_code
-
-
-class FakeArtifact:
-    def __init__(self, name, **more):
-        self.name, self.more, self.files = name, more, []
-
-    def add_file(self, path, name):
-        self.files.append((path, name))
-
-
-class FakeWandb(types.ModuleType):
-    """What `push` uses of the package, run by run."""
-
-    Artifact = FakeArtifact
-
-    def __init__(self):
-        super().__init__("wandb")
-        self.runs = []
-
-    def init(self, **given):
-        self.runs.append(FakeRun(given))
-        return self.runs[-1]
-
-    @staticmethod
-    def Settings(**given):  # noqa: N802 (its name there)
-        return given
 
 
 @pytest.fixture
@@ -182,10 +141,13 @@ def test_a_note_that_is_none_is_one_line(filled, tmp_path):
 
 
 def test_steps_rise_and_what_is_missing_is_left_out():
-    run = synthetic.run()
     curves = {"a": [(20, 1.0), (10, None)], "b": [(10, 2.0), (20, float("nan"))]}
-    row = synthetic.row(run, curves=curves)
-    assert shown.steps(row) == [(10, {"b": 2.0}), (20, {"a": 1.0})]
+    assert shown.steps(curves) == [(10, {"b": 2.0}), (20, {"a": 1.0})]
+
+
+def test_a_length_is_not_taken_for_a_step():
+    curves = {"test_accuracy_by_length": [(10, 0.5)], "train_loss": [(20, 1.0)]}
+    assert shown.steps(curves) == [(20, {"train_loss": 1.0})]
 
 
 def test_names_are_as_short_as_they_have_to_be():
@@ -233,31 +195,10 @@ def test_the_package_itself_writes_runs_that_can_be_synced(filled, monkeypatch, 
     config = {item.key: json.loads(item.value_json) for item in begun.config.update}
     assert config["run"] == row.run
     assert (begun.run_group, begun.job_type) == (study.name, "train")
-    history = [
-        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in line.item}
-        for line in of_kind(records, "history")
-    ]
-    assert [(line["_step"], line["val_score"]) for line in history] == [
+    assert [(line["_step"], line["val_score"]) for line in history(records)] == [
         (int(step), value) for step, value in row.curves["val_score"]
     ]
     assert [one.exit_code for one in of_kind(records, "exit")] == [0, 0]
-
-
-def of_kind(records, kind):
-    return [getattr(one, kind) for one in records if one.WhichOneof("record_type") == kind]
-
-
-def offline_records(path):
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    store = DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        yield record
-    store.close()
 
 
 def test_event_files_hold_the_curves_and_the_numbers(filled, tmp_path):
@@ -277,6 +218,17 @@ def test_event_files_hold_the_curves_and_the_numbers(filled, tmp_path):
     assert found["final/test_score", 300] == pytest.approx(row.metrics["test_score"])
 
 
+def test_the_folder_of_a_run_that_may_be_at_work_is_kept(filled, tmp_path):
+    package = pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    _, store = filled
+    folder = tmp_path / "tensorboard"
+    tensorboard.write(package, store, folder)
+    first, second, *_ = sorted(store.ids())
+    store.remove({first, second})
+    tensorboard.write(package, store, folder, keep={first})
+    assert {path.name[-16:] for path in folder.iterdir()} == {first, *store.ids()}
+
+
 def test_event_files_are_written_anew_and_those_of_no_row_are_deleted(filled, tmp_path):
     package = pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
     _, store = filled
@@ -291,16 +243,3 @@ def test_event_files_are_written_anew_and_those_of_no_row_are_deleted(filled, tm
     store.remove({gone})
     tensorboard.write(package, store, folder)
     assert len(list(folder.iterdir())) == len(before)
-
-
-def events(path):
-    """The records of an event file: length, its checksum, the data, its checksum."""
-    from tensorboardX.proto import event_pb2
-
-    data = path.read_bytes()
-    while data:
-        size = int.from_bytes(data[:8], "little")
-        event = event_pb2.Event()
-        event.ParseFromString(data[12 : 12 + size])
-        yield event
-        data = data[16 + size :]

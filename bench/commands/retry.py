@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.shared import StudyArgument, check_runs, open_study, run_here
+from bench.commands.shared import (
+    StudyArgument,
+    TrackersOption,
+    check_runs,
+    open_study,
+    run_here,
+    trackers_of,
+)
 from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ def retry(
         str | None,
         typer.Option(metavar="PROFILE", help="submit them: slurm/PROFILE.yaml, or a file"),
     ] = None,
+    tracker: TrackersOption = None,
 ) -> None:
     """Run cells that ended badly again, and no others; their rows move to rows.other/."""
     from bench.launch.status import overview
@@ -47,6 +55,7 @@ def retry(
     wanted, more = states_of(only), resources_of(changes or [])
     if slurm is not None and workers is not None:
         raise UserError("--workers is for this machine; a profile's throttle is for Slurm")
+    trackers = trackers_of(tracker, slurm)
     loaded, store = open_study(study)
     store.statuses()  # a row that cannot be read is an error here, and not a cell to run again
     cells = [cell for cell in overview(loaded, store).cells if cell.state in wanted]
@@ -54,9 +63,9 @@ def retry(
     check_runs(study, runs)
     if slurm is None:
         _set_aside(store, runs)
-        _run_here(loaded, store, runs, workers)
+        _run_here(loaded, store, runs, workers, trackers)
     else:
-        _submit(study, loaded, store, runs, slurm)
+        _submit(study, loaded, store, runs, slurm, trackers)
 
 
 def _set_aside(store: Store, runs: list[Run]) -> None:
@@ -64,15 +73,29 @@ def _set_aside(store: Store, runs: list[Run]) -> None:
     print(f"{moved} rows moved to {store.aside_folder}", flush=True)
 
 
-def _run_here(loaded: Study, store: Store, runs: list[Run], workers: int | None) -> None:
+def _run_here(
+    loaded: Study,
+    store: Store,
+    runs: list[Run],
+    workers: int | None,
+    trackers: tuple[str, ...],
+) -> None:
     from bench.launch.sweep import Plan
 
     train = tuple(run for run in runs if run.purpose == "train")
     measure = tuple(run for run in runs if run.purpose == "measure")
-    run_here(loaded.name, store, Plan(train, measure, len(loaded.runs) - len(runs)), workers)
+    planned = Plan(train, measure, len(loaded.runs) - len(runs))
+    run_here(loaded.name, store, planned, workers, trackers)
 
 
-def _submit(study: Path, loaded: Study, store: Store, runs: list[Run], profile: str) -> None:
+def _submit(
+    study: Path,
+    loaded: Study,
+    store: Store,
+    runs: list[Run],
+    profile: str,
+    trackers: tuple[str, ...],
+) -> None:
     """Submit the runs; if the cluster refuses, their rows are back where they were."""
     from bench.commands.submit import submit_runs
     from bench.launch.slurm.submission import on_the_way
@@ -90,7 +113,7 @@ def _submit(study: Path, loaded: Study, store: Store, runs: list[Run], profile: 
     rows = list(store.rows({run.id for run in runs}))
     _set_aside(store, runs)
     try:
-        submit_runs(study, loaded, store, runs, profile, dry_run=False)
+        submit_runs(study, loaded, store, runs, profile, dry_run=False, trackers=trackers)
     except UserError:
         for row in rows:
             store.write(row)

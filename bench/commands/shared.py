@@ -33,6 +33,39 @@ class TextFormat(enum.StrEnum):
 TextFormatOption = Annotated[TextFormat, typer.Option("--format", "-f")]
 
 
+TrackersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="follow training in wandb or tensorboard; may be given several times; "
+        "default: $SEQBENCH_TRACKERS",
+    ),
+]
+
+
+def trackers_of(asked: list[str] | None, profile: str | None = None) -> tuple[str, ...]:
+    """The trackers that are to follow runs here, or on the nodes of a profile.
+
+    Raises:
+        UserError: an unknown name, or a package that is missing: nothing is to be started then.
+    """
+    from bench.trackers import choice
+
+    names = choice.chosen(asked or [])
+    if names and not (profile is not None and _has_own_python(profile)):
+        choice.check(names)
+    return names
+
+
+def _has_own_python(profile: str) -> bool:
+    """Whether nodes have other packages than this process."""
+    from bench.launch.slurm import profile as profiles
+
+    read = profiles.load(profile)
+    return bool(read.python or read.container)
+
+
 def open_study(folder: Path) -> tuple[Study, Store]:
     """A study and its rows."""
     from bench.records.store import Store
@@ -59,7 +92,9 @@ def check_runs(study: Path | None, runs: Iterable[Run]) -> None:
         raise UserError(str(error) if study is None else f"{study}: {error}") from None
 
 
-def run_here(name: str, store: Store, planned: Plan, workers: int | None) -> None:
+def run_here(
+    name: str, store: Store, planned: Plan, workers: int | None, trackers: tuple[str, ...]
+) -> None:
     """Run what is planned on this machine, and show how it goes."""
     from bench.launch import sweep as sweeping
     from bench.launch.progress import Progress
@@ -71,7 +106,7 @@ def run_here(name: str, store: Store, planned: Plan, workers: int | None) -> Non
     n_workers = workers or cores()
     with Progress(planned.missing, planned.done, n_workers) as progress:
         try:
-            sweeping.sweep(name, store, planned, n_workers, progress)
+            sweeping.sweep(name, store, planned, n_workers, progress, trackers)
         except (KeyboardInterrupt, Stopped) as signalled:
             progress.interrupted()
             code = signalled.exit_code if isinstance(signalled, Stopped) else 130

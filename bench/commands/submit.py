@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from bench.study import Study
 
 
-def sweep_on_slurm(study: Path, profile: str, *, dry_run: bool) -> None:
+def sweep_on_slurm(
+    study: Path, profile: str, *, dry_run: bool, trackers: tuple[str, ...] = ()
+) -> None:
     """Submit the missing cells of a study, or print what would be submitted."""
     from bench.launch.slurm import profile as profiles
     from bench.records.store import Store
@@ -31,11 +33,18 @@ def sweep_on_slurm(study: Path, profile: str, *, dry_run: bool) -> None:
     if not missing:
         print(f"0 cells to submit, {len(loaded.runs)} done")
         return
-    submit_runs(study, loaded, store, missing, profile, dry_run=dry_run)
+    submit_runs(study, loaded, store, missing, profile, dry_run=dry_run, trackers=trackers)
 
 
 def submit_runs(
-    study: Path, loaded: Study, store: Store, runs: Sequence[Run], profile: str, *, dry_run: bool
+    study: Path,
+    loaded: Study,
+    store: Store,
+    runs: Sequence[Run],
+    profile: str,
+    *,
+    dry_run: bool,
+    trackers: tuple[str, ...],
 ) -> None:
     """Submit these runs of a study, except those that live jobs have already.
 
@@ -64,7 +73,7 @@ def submit_runs(
             print(f"{len(ahead.tasks)} cells are on their way already")
         left = [run for run in runs if run.id not in ahead.tasks]
         size = queue.max_array_size()
-        return submit.request(loaded, file, read, profile, left, store.rows(), size)
+        return submit.request(loaded, file, read, profile, left, store.rows(), size, trackers)
 
     if dry_run:
         _describe(asked())

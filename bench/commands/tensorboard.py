@@ -20,4 +20,5 @@ def tensorboard(
     package = tracker.load()
     loaded, store = open_study(study)
     folder = out or loaded.folder / tracker.FOLDER
-    print(f"{tracker.write(package, store, folder)} rows in {folder}")
+    asked = {run.id for run in loaded.runs}
+    print(f"{tracker.write(package, store, folder, keep=asked)} rows in {folder}")

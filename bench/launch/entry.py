@@ -29,6 +29,7 @@ from bench.records import checkpoints
 from bench.records.row import Row
 from bench.records.store import Store
 from bench.spec import Run
+from bench.trackers import choice
 from bench.training import interrupts, watchdog
 
 PRELOAD = [
@@ -45,6 +46,9 @@ REQUEUE = 75
 
 RANKS_S = 1.0
 """How long rank 0 of a run that failed waits for what the others have to say."""
+
+TRACKER_BYTES = 32 << 20
+"""What a tracker's threads and buffers take, which is not to be taken from the run's share."""
 
 UNWRITTEN = 74
 """Exit code of a worker that could not write its row (EX_IOERR)."""
@@ -74,6 +78,7 @@ class Job:
     provenance: dict[str, Any]
     memory_bytes: int | None = None  # limit on the process's data; None: none
     place: Place = Place()
+    trackers: tuple[str, ...] = ()
 
 
 def log_file(folder: Path, run_id: str, rank: int = 0) -> Path:
@@ -84,32 +89,40 @@ def log_file(folder: Path, run_id: str, rank: int = 0) -> Path:
 def train(job: Job) -> None:
     """Train one run and leave its row; or leave a checkpoint, if a signal asks for it."""
     interrupts.install()
-    run = _begin(job)
+    run = _begin(job, len(job.trackers) * TRACKER_BYTES)
     watchdog.arm(run.resources.hang_s)
     from bench.training.allocator import keep_freed_memory
     from bench.training.execute import execute
 
     rank, ranks = job.place.rank, job.place.world_size
     provenance = {**job.provenance, "world_size": ranks, "allocator": keep_freed_memory()}
+    followers = choice.followers(job.trackers if rank == 0 else (), job.folder)
     try:
-        row = execute(run, job.study, provenance, checkpoints.folder_of(job.folder, run.id))
+        folder = checkpoints.folder_of(job.folder, run.id)
+        row = execute(run, job.study, provenance, folder, followers)
     except interrupts.Interrupted:
+        followers.leave()
         number = interrupts.requested()
         say(f"asked to leave by {signal.Signals(number).name if number else 'another rank'}")
         _leave(REQUEUE)
     several_nodes = ranks > run.resources.devices
     if several_nodes and row.status == "failed" and lost_peer(row.reason):
         say(f"rank {rank} of {ranks}: {row.reason}")
+        followers.leave()
         _leave(PEER_LOST)  # a node may have died; if a rank had a reason of its own, it says so
     if several_nodes and rank > 0 and row.status != "ok" and not Store(job.folder).has(run.id):
         _write(job.folder, row)
     if rank == 0:
-        _write(job.folder, row if ranks == 1 else _with_other_ranks(row, job))
+        row = row if ranks == 1 else _with_other_ranks(row, job)
+        _write(job.folder, row)
         checkpoints.forget(job.folder, run.id)
         claim.release(log_file(job.folder, run.id))
     elif row.status != "ok":
         say(f"rank {rank} of {ranks}: {row.status}: {row.reason}\n{row.log_tail}")
     watchdog.disarm()
+    if rank == 0 and job.trackers:
+        followers.end(row)
+        _leave(0)  # what a tracker has begun may not end by itself
     sys.stdout.flush()
 
 
@@ -178,8 +191,11 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _begin(job: Job) -> Run:
-    """Set the process up for its first run: log, lock, limits, threads."""
+def _begin(job: Job, spare_bytes: int = 0) -> Run:
+    """Set the process up for its first run: log, lock, limits, threads.
+
+    `spare_bytes` are for what is no part of the run, and go beyond the limit on its memory.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
     for number in interrupts.SIGNALS:  # the server that forks the workers is deaf to them
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -204,7 +220,7 @@ def _begin(job: Job) -> Run:
     os.close(output)
     faulthandler.enable()
     if job.memory_bytes is not None:
-        limit = data_bytes() + job.memory_bytes
+        limit = data_bytes() + job.memory_bytes + spare_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if place.world_size > 1:
         os.environ |= {

@@ -26,6 +26,7 @@ from bench.records.provenance import with_packages
 from bench.records.row import Row, Status
 from bench.records.store import Store
 from bench.spec import Run
+from bench.trackers import choice
 
 POLL_S = 0.2
 ELSEWHERE = "another process is at this run"
@@ -109,7 +110,7 @@ class Pool:
 
     `places` says which ranks of a run are to be started here. A signal to stop sets `stopping`;
     `stopped` are the runs that left for such a signal, and `unwritten` those without a row because
-    it could not be written, each with the reason.
+    it could not be written, each with the reason. `trackers` follow the runs that train.
     """
 
     def __init__(
@@ -121,10 +122,11 @@ class Pool:
         *,
         places: Callable[[Run], list[Place]] = local_places,
         grace_s: float = GRACE_S,
+        trackers: tuple[str, ...] = (),
     ) -> None:
         self.store, self.study, self.watcher = store, study, watcher
         self.provenance = dict(provenance)
-        self.places, self.grace_s = places, grace_s
+        self.places, self.grace_s, self.trackers = places, grace_s, trackers
         self.stopping: int | None = None
         self.stopped: list[Run] = []
         self.unwritten: dict[str, str] = {}
@@ -132,7 +134,7 @@ class Pool:
         # A thread pool that a library starts at import does not survive the fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOAD)
+        self.context.set_forkserver_preload([*PRELOAD, *choice.packages(trackers)])
         self._start_server()
         self.alive: list[Worker] = []
 
@@ -234,6 +236,7 @@ class Pool:
             folder=self.store.folder.resolve(),
             provenance=self.provenance,
             memory_bytes=memory_bytes,
+            trackers=self.trackers,
         )
 
     def _start(
@@ -267,7 +270,10 @@ class Pool:
             elif now - worker.begun > limit:
                 worker.kill()
                 self.alive.remove(worker)
-                bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
+                if self.store.has(run.id):  # only its trackers were not at their end
+                    self.report(run)
+                else:
+                    bury(run, "timeout", f"stopped after {limit:g} s (resources.timeout_s)")
         self.watcher.tick()
 
     def _bury(self, run: Run, code: int | None, bury: Callable[[Run, Status, str], None]) -> None:

@@ -52,8 +52,15 @@ def plan(study: Study, store: Store, *, cluster: bool = False) -> Plan:
     )
 
 
-def sweep(study_name: str, store: Store, planned: Plan, n_workers: int, watcher: Watcher) -> None:
-    """Run what is planned; every run leaves a row.
+def sweep(
+    study_name: str,
+    store: Store,
+    planned: Plan,
+    n_workers: int,
+    watcher: Watcher,
+    trackers: tuple[str, ...] = (),
+) -> None:
+    """Run what is planned; every run leaves a row. Those that train are shown in `trackers`, too.
 
     Raises:
         UserError: the folder of the rows, or a row, cannot be written, or a variable of the
@@ -62,7 +69,7 @@ def sweep(study_name: str, store: Store, planned: Plan, n_workers: int, watcher:
     """
     check_switches()
     make_writable(store.folder)
-    pool = Pool(store, study_name, provenance(), watcher)
+    pool = Pool(store, study_name, provenance(), watcher, trackers=trackers)
     with pool.heeding_signals():
         with machine.shared(watcher.waiting):
             pool.each(planned.train, n_workers, entry.train)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from bench.errors import UserError
 from bench.records.row import Row
 from bench.spec import Run, parse_run
 
 MAX_NAME = 128  # characters; Weights & Biases takes no more
+
+BY_LENGTH = "_by_length"
+"""Ends the name of a curve over lengths, which has no place among steps: its values are metrics."""
+
+Curves: TypeAlias = Mapping[str, Sequence[tuple[float, float | None]]]
 
 
 def name_of(row: Row) -> str:
@@ -34,12 +41,14 @@ def configuration(row: Row) -> dict[str, Any]:
     }
 
 
-def steps(row: Row) -> list[tuple[int, dict[str, float]]]:
-    """The curves as one list of steps, ascending; what is missing at a step is left out."""
+def steps(curves: Curves) -> list[tuple[int, dict[str, float]]]:
+    """Curves as one list of steps, ascending; what is missing at a step is left out."""
     found: dict[int, dict[str, float]] = defaultdict(dict)
-    for curve, points in row.curves.items():
+    for curve, points in curves.items():
+        if curve.endswith(BY_LENGTH):
+            continue
         for step, value in points:
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 found[int(step)][curve] = value
     return sorted(found.items())
 

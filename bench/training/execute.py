@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.records.provenance import with_packages
 from bench.records.row import Row, Scored, Status
 from bench.spec import Run
+from bench.trackers.follow import Follower, Followers
 from bench.training import products
 from bench.training.budget import width_of
 from bench.training.checkpoint import Checkpoints
@@ -89,11 +90,16 @@ def prepare(run: Run) -> Prepared:
 
 
 def execute(
-    run: Run, study: str, provenance: Mapping[str, Any], checkpoint_folder: Path | None = None
+    run: Run,
+    study: str,
+    provenance: Mapping[str, Any],
+    checkpoint_folder: Path | None = None,
+    followers: Followers | None = None,
 ) -> Row:
     """Train a run; what goes wrong becomes the row's status and reason.
 
-    With a folder, it goes on from the newest checkpoint there, and makes others.
+    With a folder, it goes on from the newest checkpoint there, and makes others. `followers` are
+    told of the run while it trains; that it has ended or leaves is the caller's to tell.
 
     Raises:
         Interrupted: a signal asked this process to leave.
@@ -102,12 +108,16 @@ def execute(
     checkpoints = None
     if checkpoint_folder is not None:
         checkpoints = Checkpoints(checkpoint_folder, with_packages(provenance, run))
+
+    def begin(continued: bool) -> Sequence[Follower]:
+        return () if followers is None else followers.begin(outcome.row(), continued)
+
     with outcome.recorded():
         device = device_of(run)
         outcome.settle(device)
         prepared = prepare(run).to(device)
         outcome.describe(prepared)
-        trained = fit(run, prepared.task, prepared.model, checkpoints)
+        trained = fit(run, prepared.task, prepared.model, checkpoints, begin)
         outcome.add_metrics(trained.metrics)
         outcome.add_metrics({"state_bytes": measured_state_bytes(prepared)})
         outcome.known["curves"] = trained.curves

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +17,11 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from bench.spec import ResourceSpec, Run
+from bench.trackers.follow import Follower
 from bench.training.checkpoint import Checkpoints, StepBoundary, WholeFiles
 from bench.training.data import TaskDataModule
 from bench.training.group import on_cuda, process_group
+from bench.training.logger import CurveLogger
 from bench.training.model import SequenceModel
 from bench.training.module import DivergedError, TrainingModule
 from tasks.task import Task
@@ -81,11 +83,16 @@ class BestOnVal(lightning.Callback):
 
 
 def fit(
-    run: Run, task: Task, model: SequenceModel, checkpoints: Checkpoints | None = None
+    run: Run,
+    task: Task,
+    model: SequenceModel,
+    checkpoints: Checkpoints | None = None,
+    begin_followers: Callable[[bool], Sequence[Follower]] = lambda continued: (),
 ) -> Trained:
     """Train, select on val, test once. The model is left with the weights that were tested.
 
-    With `checkpoints`, go on from the newest one, and make others.
+    With `checkpoints`, go on from the newest one, and make others. `begin_followers` is told
+    whether it does go on, and gives the trackers to which curves are told.
 
     Raises:
         DivergedError: the loss, or every val score, is no finite number.
@@ -102,6 +109,8 @@ def fit(
         seconds_before = 0.0 if checkpoints is None else checkpoints.seconds
         trainer = _trainer(
             run.resources,
+            logger=[CurveLogger(one) for one in begin_followers(taken_up is not None)],
+            log_every_n_steps=0,  # of what modules log by Lightning's own ways, which ours does not
             callbacks=[best, StepBoundary(checkpoints, run.resources.checkpoint_s)],
             precision=training.precision,
             max_steps=training.steps,
@@ -206,7 +215,6 @@ def _trainer(resources: ResourceSpec, **options: Any) -> lightning.Trainer:
         max_epochs=1,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # it repeats samples; the orders in data.py do not
-        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

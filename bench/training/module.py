@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from architectures.body import State
 from bench.spec import TrainingSpec
+from bench.trackers import shown
 from bench.training.model import SequenceModel, WritingModel
 from bench.training.optimiser import make_optimiser, make_schedule
 from bench.training.scores import Scores
@@ -117,9 +118,20 @@ class TrainingModule(lightning.LightningModule):
         # loss of the global batch.
         mean = self.trainer.strategy.reduce(loss, reduce_op="mean").item()
         self._losses.clear()
-        self.curves["train_loss"].append((batch_index + 1, mean))
+        self._add_point("train_loss", batch_index + 1, mean)
         if not math.isfinite(mean):
             raise DivergedError(f"the training loss was {mean} at or before step {batch_index + 1}")
+
+    def _add_point(self, curve: str, step: float, value: float) -> None:
+        """Add to a curve, and tell the trackers, if there are any."""
+        self.curves.setdefault(curve, []).append((step, value))
+        if self.loggers:
+            self._show({curve: [(step, value)]})
+
+    def _show(self, curves: shown.Curves) -> None:
+        for step, values in shown.steps(curves):
+            for logger in self.loggers:
+                logger.log_metrics(values, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the curves, and the losses that are not in them yet, those of every rank."""
@@ -132,6 +144,7 @@ class TrainingModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` added."""
         self.curves = checkpoint["curves"]
+        self._show(self.curves)
         pending = checkpoint["pending_losses"]
         if pending is not None:
             mine = pending[self.global_rank] if self.trainer.world_size > 1 else pending
@@ -176,5 +189,4 @@ class TrainingModule(lightning.LightningModule):
         for name, value in self._running.reduce(summed).items():
             self.scores[f"{split}_{name}"] = value
             if split == "val":
-                point = (float(self.trainer.global_step), value)
-                self.curves.setdefault(f"val_{name}", []).append(point)
+                self._add_point(f"val_{name}", float(self.trainer.global_step), value)

@@ -56,7 +56,9 @@ def work(plan: Path, index: int) -> int:
     node = this_node(plan.absolute().parent)
     with Progress(len(left), len(wanted) - len(left), 1) as progress:
         places = local_places if node is None else node.places
-        pool = Pool(store, header.study, provenance(), progress, places=places)
+        pool = Pool(
+            store, header.study, provenance(), progress, places=places, trackers=header.trackers
+        )
         if requeues() > header.max_requeues:
             reason = f"given up after {header.max_requeues} requeues (max_requeues of the profile)"
             for run in left if node is None or node.index == 0 else ():

@@ -33,6 +33,7 @@ class PlanHeader(Spec):
     study_file: Path
     study_digest: str
     max_requeues: int
+    trackers: tuple[str, ...] = ()
 
 
 class SubmittedArray(Spec):

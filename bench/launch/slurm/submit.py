@@ -38,6 +38,7 @@ class Request:
     profile: Profile
     profile_name: str
     arrays: tuple[Array, ...]
+    trackers: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -76,6 +77,7 @@ def request(
     runs: Iterable[Run],
     rows: Iterable[Row],
     max_array_size: int | None = None,
+    trackers: tuple[str, ...] = (),
 ) -> Request:
     """Pack runs for a cluster; `rows` tell how long such cells take.
 
@@ -93,6 +95,7 @@ def request(
         profile,
         profile_name,
         arrays=tuple(packed),
+        trackers=trackers,
     )
 
 
@@ -135,6 +138,7 @@ def submit(asked: Request, say: Callable[[str], None]) -> Submission:
         study_file=asked.study_file.absolute(),
         study_digest=asked.study_digest,
         max_requeues=asked.profile.max_requeues,
+        trackers=asked.trackers,
     )
     done = Submission(
         study_digest=header.study_digest,
