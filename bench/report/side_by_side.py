@@ -32,6 +32,13 @@ class Part:
     name: str  # empty if it is the only one
     frame: pd.DataFrame
 
+    def own_frame(self) -> pd.DataFrame:
+        """The same under the names that the study itself gives."""
+        if not self.name:
+            return self.frame
+        own = self.frame["architecture"].str.removesuffix(f" · {self.name}")
+        return self.frame.assign(architecture=own)
+
 
 @dataclass(frozen=True)
 class Joined:
