@@ -30,7 +30,9 @@ CLAIM = """\
 NOT_ASKED = CLAIM.format(name="elsewhere", says="Of another study.", group="mamba", above=0)
 CLAIMS = "claims:\n" + "".join(
     [
-        CLAIM.format(name="good", says="The LSTM <script>learns</script>.", group="lstm_stack", above=0.8),
+        CLAIM.format(
+            name="good", says="The LSTM <script>learns</script>.", group="lstm_stack", above=0.8
+        ),
         CLAIM.format(name="bad", says="The GRU learns.", group="gru_stack", above=0.8),
         NOT_ASKED,
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.records import markdown
 from bench.records.expected import complete
 from bench.records.row import Scored
 from bench.records.store import Store

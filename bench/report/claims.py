@@ -18,7 +18,8 @@ from bench.records.markdown import between, escape, number
 from bench.report.claim_effects import Asked, Effect, effect
 from bench.report.claim_file import Claim, Evidence, flat
 from bench.report.claim_remedies import remedies
-from bench.report.document import Table, as_markdown as written
+from bench.report.document import Table
+from bench.report.document import as_markdown as written
 from bench.study import Study
 
 Verdict: TypeAlias = Literal["supported", "refuted", "undecided"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.records.markdown import between, count, finite, number
-from bench.report.document import Heading, Items, Paragraph, Table, as_markdown as written
+from bench.report.document import Heading, Items, Paragraph, Table
+from bench.report.document import as_markdown as written
 from bench.spec import Run
 
 INSTRUMENT = "gradient_reach"
