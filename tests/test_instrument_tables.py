@@ -93,7 +93,7 @@ def training(
             "task": "parity",
             "length": 64,
             "seed": seed,
-            "training": {"steps": 5, "clip_norm": clip_norm},
+            "training": {"steps": 0, "clip_norm": clip_norm},
             "measure": {"instruments": list(instruments)},
         }
     )

@@ -69,7 +69,7 @@ def lines_of(cells: Frame) -> list[dict[str, Any]]:
 
 def summarise(frame: Frame) -> Frame:
     """One line per cell, in the order of the frame's tasks and architectures, lengths ascending."""
-    tasks, architectures = (list(dict.fromkeys(frame[name])) for name in ("task", "architecture"))
+    tasks, architectures = (frame[name].unique().tolist() for name in ("task", "architecture"))
     frame = frame.assign(
         task=pd.Categorical(frame["task"], tasks),
         architecture=pd.Categorical(frame["architecture"], architectures),

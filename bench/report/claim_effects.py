@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.labels import Labels
 from bench.records.bootstrap import interval
 from bench.records.expected import MISSING
 from bench.records.noise import least_ratio
@@ -79,13 +80,10 @@ class Asked:
     def __init__(self, study: Study, frame: pd.DataFrame) -> None:
         self._frame = frame
         self._places = pd.Index(frame["id"])
-        self._runs: dict[tuple[Any, ...], list[Run]] = {}
+        self._runs: dict[tuple[str, str], list[Run]] = {}
+        architectures, tasks = Labels("architecture"), Labels("task")
         for run in study.runs:
-            key = tuple(
-                part
-                for choice in (run.architecture, run.task)
-                for part in (choice.name, choice.label, repr(choice.options))
-            )
+            key = (architectures.of(run.architecture), tasks.of(run.task))
             self._runs.setdefault(key, []).append(run)
 
     def group(self, pattern: Mapping[str, Any], evidence: Evidence) -> Group:

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from bench import plain_yaml
 from bench.errors import UserError, from_validation, unknown
+from bench.labels import Labels
 from bench.records.markdown import escape, finite, number, table
 from bench.report.document import Heading, Paragraph, Part, Table, as_markdown
 from bench.spec import Choice, Line, Run, Spec, keys_of
@@ -172,8 +173,9 @@ def for_study(study: Study, numbers: Iterable[Number] | None = None) -> list[Rep
     for n in read() if numbers is None else numbers:
         if n.our_task is not None and n.matched:
             of_task.setdefault(n.our_task.task, []).append(n)
+    tasks, architectures = Labels("task"), Labels("architecture")
     cells = {
-        (str(run.task), run.length, str(run.architecture)): run
+        (tasks.of(run.task), run.length, architectures.of(run.architecture)): run
         for run in study.runs
         if run.task.name in of_task and run.purpose == "train"
     }

@@ -26,6 +26,7 @@ from bench.study import STUDY_FILE, Study
 
 Verdict: TypeAlias = Literal["reproduced", "not reproduced", "undecided"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ROUNDING = 1e-12  # of a mean: no gap that anybody measured
 HEADINGS = (
     *("task", "length", "architecture", "column", "published", "measured", "seeds", "gap"),
     *("verdict", "why", "differs"),
@@ -50,7 +51,8 @@ class Card:
         """Measured less published."""
         if self.mean is None or self.reported.value is None:
             return None
-        return self.mean - self.reported.value
+        gap = self.mean - self.reported.value
+        return 0.0 if abs(gap) < ROUNDING * abs(self.mean) else gap
 
 
 def cards(study: Study, frame: pd.DataFrame, numbers: Sequence[Number]) -> list[Card]:
