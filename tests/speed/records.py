@@ -11,7 +11,6 @@ of its own, whose peak holds the runs too.
 from __future__ import annotations
 
 import argparse
-import itertools
 import resource
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from bench.records.tidy import normalise, tidy
 from bench.report import claims, comparison, comparison_tables, leaderboard, page, pair_tables
 from bench.report.claim_file import FILE as CLAIMS_FILE
 from bench.report.claim_file import read
+from bench.spec import Run
 from bench.study import STUDY_FILE, Study, load
 from tests import synthetic
 
@@ -44,6 +44,7 @@ TARGETS_S = {
     1_000_000: {"table": 10.0},
 }
 CHUNK = 20_000  # rows in memory at a time while they are made
+N_DISTINCT = 26  # seeds whose numbers are drawn: those of 100,000 rows
 CLAIMS = """\
 claims:
   - name: one
@@ -100,17 +101,31 @@ def demo_table_s(folder: Path) -> float:
 
 
 def make(folder: Path) -> None:
-    """A row for every run of the study in a folder."""
-    study = load(folder)
-    runs = iter(sorted(study.runs, key=lambda run: run.id))
-    frames: list[pd.DataFrame] = []
-    texts: list[str] = []
-    while chunk := list(itertools.islice(runs, CHUNK)):
-        rows = [synthetic.row(run) for run in chunk]
+    """A row for every run of the study in a folder; beyond N_DISTINCT seeds they repeat."""
+    runs = sorted(load(folder).runs, key=lambda run: run.id)
+    first = [run for run in runs if run.seed < N_DISTINCT]
+    places = {_repeated(run): place for place, run in enumerate(first)}
+    frames, texts = [], []
+    for begun in range(0, len(first), CHUNK):
+        rows = [synthetic.row(run) for run in first[begun : begun + CHUNK]]
         frames.append(tidy(rows))
         texts += map(canonical, rows)
-    content = packed.encode(normalise(pd.concat(frames, ignore_index=True)), texts)
-    files.write_atomically(Store(folder).packed_file, content)
+    sources = [places[_repeated(run)] for run in runs]
+    frame = pd.concat(frames, ignore_index=True).iloc[sources]
+    frame = frame.assign(id=[run.id for run in runs], seed=[run.seed for run in runs])
+    copies = [
+        texts[source]
+        .replace(first[source].id, run.id)
+        .replace(f'"seed":{first[source].seed},', f'"seed":{run.seed},')
+        for run, source in zip(runs, sources, strict=True)
+    ]
+    files.write_atomically(Store(folder).packed_file, packed.encode(normalise(frame), copies))
+
+
+def _repeated(run: Run) -> tuple[object, ...]:
+    """What rows of the same numbers have in common."""
+    names = (str(run.architecture), str(run.task), run.length, run.training.learning_rate)
+    return (*names, run.purpose, run.seed % N_DISTINCT)
 
 
 @contextmanager
