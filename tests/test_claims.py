@@ -320,3 +320,5 @@ def test_a_claim_is_asked_by_a_study_that_has_runs_on_every_side(tmp_path):
     missing = [synthetic.run("rnn", "mqar", seed=seed) for seed in range(3)]
     found = judged(tmp_path / "three", rows, BETTER, missing=missing)
     assert (found.asked, found.verdict) == (True, "undecided")  # its runs are yet to come
+    both = scored("lstm", (0.9,)) + scored({"name": "lstm", "layers": 3}, (0.8,))
+    assert not judged(tmp_path / "four", both, LEVEL).asked  # there is no one LSTM in it

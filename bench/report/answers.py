@@ -1,7 +1,8 @@
 """What a page says in words: claims and their verdicts, the reproduction card, published numbers.
 
 Claims of a study's own, in its folder, are all shown. Of those that textbooks make a study shows
-those for which it has runs on every side of every comparison: the others are not about it.
+those for which it has runs on every side of every comparison, with an effect or yet to come to an
+end: the others are not about it.
 """
 
 from __future__ import annotations

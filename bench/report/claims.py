@@ -41,7 +41,9 @@ class Finding:
     effect: Effect
     verdict: Verdict
     why: str  # empty unless undecided
-    asked: bool  # whether the study has runs for every side of it
+    asked: (
+        bool  # whether the study's runs, as they are or when they have ended well, have an effect
+    )
     remedies: tuple[str, ...]  # lines that say what would decide
 
 
@@ -54,7 +56,7 @@ class Judged:
 
     @property
     def asked(self) -> bool:
-        """Whether the study has runs for all of its evidence."""
+        """Whether the study is about it: none of its evidence asks for other runs."""
         return all(finding.asked for finding in self.findings)
 
     @property
@@ -85,15 +87,16 @@ def judge(claims: Sequence[Claim], study: Study, frame: pd.DataFrame) -> list[Ju
 def _finding(evidence: Evidence, study: Study, asked: Asked) -> Finding:
     group = asked.group(evidence.group, evidence)
     against = None if evidence.against is None else asked.group(evidence.against, evidence)
-    found = effect(evidence, group, against)
-    verdict, why = _verdict(evidence, found)
     sides = [group] if against is None else [group, against]
+    found = effect(evidence, group, against)
+    unfinished = any((side.lines["status"] != "ok").any() for side in sides)
+    verdict, why = _verdict(evidence, found)
     return Finding(
         evidence=evidence,
         effect=found,
         verdict=verdict,
         why=why,
-        asked=not any(side.lines.empty for side in sides),
+        asked=not any(side.lines.empty for side in sides) and (found.n > 0 or unfinished),
         remedies=tuple(remedies(evidence, sides, study)) if verdict == "undecided" else (),
     )
 
@@ -237,4 +240,5 @@ def remedies_of(one: Judged) -> list[str]:
 def tally(judged: Sequence[Judged]) -> str:
     """`11 claims: 9 supported, 1 refuted, 1 undecided`."""
     counts = {verdict: sum(one.verdict == verdict for one in judged) for verdict in VERDICTS}
-    return f"{len(judged)} claims: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "\n"
+    many = "claim" if len(judged) == 1 else "claims"
+    return f"{len(judged)} {many}: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "\n"
