@@ -41,9 +41,7 @@ class Finding:
     effect: Effect
     verdict: Verdict
     why: str  # empty unless undecided
-    asked: (
-        bool  # whether the study's runs, as they are or when they have ended well, have an effect
-    )
+    asked: bool  # whether the study's own runs have an effect, or may have when they have ended
     remedies: tuple[str, ...]  # lines that say what would decide
 
 
