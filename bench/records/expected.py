@@ -52,14 +52,11 @@ def with_missing(
         frame = pd.concat(both) if len(frame) else both[1]
     order = {row_id: index for index, row_id in enumerate(runs)}
     places = np.array([order[row_id] for row_id in frame["id"].tolist()], dtype=np.int64)
-    frame = frame.iloc[np.argsort(places, kind="stable")]
-    of_lines = [labels[row_id] for row_id in frame["id"].tolist()]
-    return normalise(
-        frame.assign(
-            architecture=[architecture for architecture, _ in of_lines],
-            task=[task for _, task in of_lines],
-        )
-    )
+    order_of_lines = np.argsort(places, kind="stable")
+    of_runs = np.array(list(labels.values()), dtype=object).reshape(-1, 2)
+    architectures, tasks = of_runs[places[order_of_lines]].T
+    frame = frame.iloc[order_of_lines]
+    return normalise(frame.assign(architecture=architectures, task=tasks))
 
 
 def foreign(study: Study, store: Store) -> set[str]:

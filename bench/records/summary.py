@@ -43,6 +43,10 @@ MEASURED = [
     "noise_floor",
 ]
 HOST = ["kernel", "precision", "accelerator", "hardware", "world_size", "tokens_per_batch"]
+OF_TRAINING = [  # all that is read of runs that trained: to copy the others takes long
+    *(*CELL, "id", "status", "seed", "setting", "learning_rate", "higher_is_better"),
+    *("test_score", "val_score", "parameters", "state_bytes", "kernel", "precision"),
+]
 SHOWN_INSTRUMENTS = ("throughput", "memory")
 NO_SCORE = "without score"
 PASSED_OVER = "not shown"  # a further measurement of a cell, at another setting
@@ -75,7 +79,7 @@ def summarise(frame: Frame) -> Frame:
         architecture=pd.Categorical(frame["architecture"], architectures),
     )
     cells = frame[CELL].drop_duplicates().set_index(CELL).sort_index()
-    trained = frame[frame["purpose"] == "train"]
+    trained = frame[OF_TRAINING][frame["purpose"] == "train"]
     parts = [_meaning(frame), _scores(trained), _speeds(frame)]
     for part in parts:
         cells = cells.join(part)
