@@ -81,10 +81,7 @@ def reproductions(studies: Joined) -> Iterator[tuple[str, list[Part]]]:
 
 def reported(studies: Joined) -> Table | None:
     """The published numbers beside the cells of the studies, each once; None without any."""
-    tables = [
-        published.table_of(lines)
-        for part in studies.parts
-        if (lines := published.beside(part.study))
-    ]
+    found = (published.beside(part.study) for part in studies.parts)
+    tables = [published.table_of(numbers) for numbers in found if numbers]
     lines = dict.fromkeys(tuple(line) for table in tables for line in table.lines)
     return replace(tables[0], lines=list(lines)) if tables else None
