@@ -18,20 +18,28 @@ def check_labels(runs: Iterable[Run]) -> dict[str, tuple[str, str]]:
     Raises:
         UserError: one label names two things, or one thing has two labels.
     """
-    architectures, tasks = _Labels("architecture"), _Labels("task")
+    architectures, tasks = Labels("architecture"), Labels("task")
     return {run.id: (architectures.of(run.architecture), tasks.of(run.task)) for run in runs}
 
 
-class _Labels:
+class Labels:
     """Labels made once for each distinct choice, of which a large study has few."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
+        self._objects: dict[int, tuple[Choice, str]] = {}  # held, so that no id is used again
         self._known: dict[tuple[str, str | None, str], str] = {}
         self._choice_of: dict[str, str] = {}
         self._label_of: dict[str, str] = {}
 
     def of(self, choice: Choice) -> str:
+        """The label of a choice, which no other may have."""
+        held = self._objects.get(id(choice))
+        if held is None:
+            held = self._objects[id(choice)] = (choice, self._label(choice))
+        return held[1]
+
+    def _label(self, choice: Choice) -> str:
         given = (choice.name, choice.label, repr(choice.options))
         if given not in self._known:
             label, thing = str(choice), json.dumps([choice.name, choice.options], sort_keys=True)

@@ -228,6 +228,12 @@ class Run(Spec):
         """
         return _digest(self._identity())
 
+    def with_seed(self, seed: int) -> Run:
+        """The same run with another seed, one that a run may have; all else is shared."""
+        copied = self.model_copy(update={"seed": seed})
+        copied.__dict__.pop("id", None)  # it was that of the other seed
+        return copied
+
     @property
     def setting(self) -> str:
         """The hash of all but architecture, task, length and seed: runs alike in it are repeats."""

@@ -149,13 +149,13 @@ def _expand(study: StudyFile, where: str) -> Iterator[Run]:
             if not values:
                 raise UserError(f"{where}: grid: {key} is an empty list: there is nothing to run")
     base = _over({}, study.base, where)
-    grids = [_grid(base, grid, where) for grid in study.grid if grid]
-    extras = (_over(base, extra, where) for extra in study.include)
+    grids = [_trained(base, grid, where) for grid in study.grid if grid]
+    extras = (parse_run(_over(base, extra, where), where) for extra in study.include)
     measured = _measured(study, base, where) if study.measure is not None else ()
     runs: dict[str, Run] = {}
+    again: list[Run] = []  # under another label perhaps
     unused = dict(enumerate(study.exclude))
-    for data in itertools.chain(*grids, extras, measured):
-        run = parse_run(data, where)
+    for run in itertools.chain(*grids, extras, measured):
         matching = [
             index
             for index, pattern in enumerate(study.exclude)
@@ -163,17 +163,34 @@ def _expand(study: StudyFile, where: str) -> Iterator[Run]:
         ]
         for index in matching:
             unused.pop(index, None)
-        if not matching:
-            runs.setdefault(f"{run.id} {run.architecture} {run.task}", run)
+        if not matching and runs.setdefault(run.id, run) is not run:
+            again.append(run)
     if unused:
         raise UserError(f"{where}: exclude: no run matches {next(iter(unused.values()))}")
     if not runs:
         raise UserError(f"{where}: the grid is empty: there is nothing to run")
     try:
-        check_labels(runs.values())
+        check_labels([*runs.values(), *again])
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     yield from runs.values()
+
+
+def _trained(base: Mapping[str, Any], grid: Mapping[str, list[Any]], where: str) -> Iterator[Run]:
+    """The runs of a grid. Those that differ in their seed alone are parsed once: it takes long."""
+    seeds: dict[int, int] = {}  # those that were parsed, by place
+    parsed: dict[tuple[int, ...], Run] = {}  # one by the places on the other axes
+    for places in itertools.product(*(range(len(values)) for values in grid.values())):
+        others = dict(zip(grid, places, strict=True))
+        seed = others.pop("seed", -1)
+        key = tuple(others.values())
+        if seed in seeds and key in parsed:
+            yield parsed[key].with_seed(seeds[seed])
+            continue
+        values = {name: grid[name][place] for name, place in zip(grid, places, strict=True)}
+        run = parsed[key] = parse_run(_over(base, values, where), where)
+        seeds[seed] = run.seed
+        yield run
 
 
 def _grid(
@@ -183,7 +200,7 @@ def _grid(
         yield _over(base, dict(zip(grid, values, strict=True)), where)
 
 
-def _measured(study: StudyFile, base: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+def _measured(study: StudyFile, base: Mapping[str, Any], where: str) -> Iterator[Run]:
     """The measuring runs: no training, one seed, the grids' architectures, tasks and lengths."""
     assert study.measure is not None
     axes: dict[str, list[Any]] = {}
@@ -208,7 +225,7 @@ def _measured(study: StudyFile, base: Mapping[str, Any], where: str) -> Iterator
     if any(not values for values in axes.values()):
         raise UserError(f"{where}: measure: an empty list: there is nothing to measure")
     for data in _grid(base, axes, where):
-        yield _over(data, settings, where)
+        yield parse_run(_over(data, settings, where), where)
 
 
 def _over(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _with_instruments(row: Row) -> Row:
     measured = row.status == "ok" and run.purpose == "measure" and run.length == LENGTHS[1]
     if not measured or str(run.task) not in ("mqar", SCRIPT):
         return row
-    metrics = {**row.metrics, **dict(_streams(run)), "reach_input_json": _reach(run)}
+    metrics = {**row.metrics, **dict(_streams(run)), **_reach(run)}
     return row.model_copy(update={"metrics": metrics})
 
 
@@ -72,13 +72,23 @@ def _streams(run: Run) -> Iterator[tuple[str, float | str]]:
     yield "stream_state_verdict", "growing" if grows else "flat"
 
 
-def _reach(run: Run) -> str:
+def _reach(run: Run) -> dict[str, float | str]:
     distances = [2**n for n in range(8)]
     rate = 0.9 if run.architecture.name == "rnn" else 0.99
-    return json.dumps(
-        {
-            "k": distances,
-            "init": [rate**k for k in distances],
-            "trained": [rate ** (k / 2) for k in distances],
+    curves = {
+        "k": distances,
+        "init": [rate**k for k in distances],
+        "trained": [rate ** (k / 2) for k in distances],
+    }
+    found: dict[str, float | str] = {"reach_input_json": json.dumps(curves), "clipped_share": 0.5}
+    for stage, factor in (("init", 1), ("trained", 2)):
+        decay = factor / (1 - rate)
+        found |= {
+            f"reach_input_{stage}_verdict": "vanishing",
+            f"reach_input_{stage}_decay_tokens": decay,
+            f"reach_input_{stage}_decay_tokens_low": 0.9 * decay,
+            f"reach_input_{stage}_decay_tokens_high": 1.1 * decay,
+            f"reach_input_{stage}_effective_tokens": min(128.0, 4 * decay),
+            f"jacobian_{stage}_max": rate,
         }
-    )
+    return found

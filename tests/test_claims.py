@@ -311,3 +311,14 @@ def test_the_command_tells_rows_and_what_would_decide(tmp_path):
     assert "run what is missing" in done.stdout
     done = CliRunner().invoke(cli.app, ["claims", str(tmp_path), "-f", "json"])
     assert json.loads(done.stdout)[0]["verdict"] == "undecided"
+
+
+def test_a_claim_is_asked_by_a_study_that_has_runs_on_every_side(tmp_path):
+    rows = scored("lstm", (0.9, 0.9, 0.9))
+    assert judged(tmp_path / "one", rows, LEVEL).asked
+    assert not judged(tmp_path / "two", rows, LEVEL, BETTER).asked  # no rnn to hold it against
+    missing = [synthetic.run("rnn", "mqar", seed=seed) for seed in range(3)]
+    found = judged(tmp_path / "three", rows, BETTER, missing=missing)
+    assert (found.asked, found.verdict) == (True, "undecided")  # its runs are yet to come
+    both = scored("lstm", (0.9,)) + scored({"name": "lstm", "layers": 3}, (0.8,))
+    assert not judged(tmp_path / "four", both, LEVEL).asked  # there is no one LSTM in it

@@ -1,6 +1,7 @@
 """Streams and gradient reach as tables: what was measured is shown, and what was not is said."""
 
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 import pytest
@@ -77,14 +78,23 @@ def test_reach_names_what_tells_two_trainings_apart() -> None:
     assert set(reach.told_apart(runs[:1]).values()) == {""}
 
 
-def training(clip_norm: float | None, seed: int = 0) -> Run:
+def test_what_others_train_with_tells_no_reach_apart() -> None:
+    measured = training(clip_norm=1.0)
+    other = training(clip_norm=None, instruments=["throughput"])
+    assert reach.told_apart([measured, other]) == {measured.id: ""}
+
+
+def training(
+    clip_norm: float | None, seed: int = 0, instruments: Sequence[str] = (reach.INSTRUMENT,)
+) -> Run:
     return parse_run(
         {
             "architecture": "rnn",
             "task": "parity",
             "length": 64,
             "seed": seed,
-            "training": {"steps": 5, "clip_norm": clip_norm},
+            "training": {"steps": 0, "clip_norm": clip_norm},
+            "measure": {"instruments": list(instruments)},
         }
     )
 
@@ -107,12 +117,22 @@ def reached() -> pd.DataFrame:
     return pd.DataFrame.from_records([stream("rnn", **one), stream("never")])
 
 
+def test_lengths_and_seeds_of_reach_are_told_apart(reached: pd.DataFrame) -> None:
+    again = reached.assign(id="again", seed=7)
+    longer = reached.assign(id="longer", length=4096)
+    short, long = reach.tables(pd.concat([reached, again, longer]), {})
+    assert short.title == "a|task, length 64: norm of dL_t/dx_(t-k) against k"
+    assert "length 4,096" in long.title
+    assert [line[2] for line in short.table.lines] == ["0", "7"]
+    assert [line[2] for line in long.table.lines] == [""]  # one seed: nothing to tell apart
+
+
 def test_reach_shows_both_stages_and_bounds_what_was_not_seen_to_end(reached: pd.DataFrame) -> None:
     text = reach.as_markdown(reached, {"rnn": "clip_norm=1.0"})
     (line,) = (line for line in text.splitlines() if line.startswith("| rnn"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "clip_norm=1.0"
-    assert cells[2:6] == ["vanishing", "9.50 \\[9.00, 10.0]", "40", "0.900"]
+    assert cells[2:6] == ["vanishing", "9.50 [9.00, 10.0]", "40", "0.900"]
     assert cells[6:] == ["flat", "≥ 63", "1.25", "50%"]  # no decay at all: no column for it
     assert "never" not in text
 

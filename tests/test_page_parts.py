@@ -264,3 +264,13 @@ def test_one_seed_is_shown_without_an_interval_or_a_rank(tmp_path: Path) -> None
     html = page.render(study, store)
     assert "one seed: not ranked" in html
     assert "(one seed: no interval)" in html
+
+
+def test_a_single_step_is_no_learning_curve(tmp_path: Path) -> None:
+    runs, store = [synthetic.run(seed=seed) for seed in (0, 1)], Store(tmp_path)
+    for n_steps, has_curve in ((1, False), (2, True)):
+        for run in runs:
+            curve = {"val_score": [(30 * (n + 1), 0.5) for n in range(n_steps)]}
+            store.write(synthetic.row(run, curves=curve))
+        html = page.render(synthetic.study(runs, tmp_path), store)
+        assert ("Learning curves" in html) is has_curve

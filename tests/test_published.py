@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.errors import UserError
 from bench.listing import built_in
-from bench.report import published
+from bench.records.store import Store
+from bench.report import leaderboard, page, published
 from bench.report.published import for_study, list_csv, list_text, markdown, read, select
 from tests import synthetic
 
@@ -120,13 +121,55 @@ def test_the_section_says_that_nothing_of_it_was_run(tmp_path, numbers):
     for value in ("87.2", "92.88", "98.8", "Wave-RNN"):
         assert value in text
     assert markdown([]) == ""
-    assert published.section(study) == text
 
 
-def test_a_study_has_no_section_where_the_table_is_not_installed(tmp_path, monkeypatch):
-    study = synthetic.study([synthetic.run("lstm_stack", "smnist", 784)], tmp_path)
+def board_of(folder, task="smnist", length=784):
+    runs = [
+        synthetic.run(architecture, task, length, seed=seed)
+        for architecture in ("lstm_stack", "gru_stack")
+        for seed in (0, 1)
+    ]
+    store = Store(folder)
+    synthetic.fill(store, runs)
+    return synthetic.study(runs, folder), store
+
+
+@pytest.mark.parametrize("format_", ["md", "html", "latex"])
+def test_a_leaderboard_shows_every_version_apart_from_its_ranks(tmp_path, monkeypatch, format_):
+    study, store = board_of(tmp_path)
+    (text,) = leaderboard.render(study, store, [format_]).values()
     monkeypatch.setattr(published, "NUMBERS_FILE", tmp_path / "none.csv")
-    assert published.section(study) == ""
+    (without,) = leaderboard.render(study, store, [format_]).values()
+    before, told, after = text.decode().partition("Reported, not run")
+    assert told
+    assert without.decode().startswith(before[: before.rindex("\n")])
+    assert without.decode().endswith(after[after.index("How to read this") :])
+    for value in ("87.2", "92.88", "98.8"):
+        assert value in after
+        assert value not in before
+    assert "Reported" not in without.decode()
+
+
+def test_no_csv_of_a_leaderboard_holds_what_was_not_run(tmp_path, monkeypatch):
+    study, store = board_of(tmp_path)
+    content = leaderboard.render(study, store, ["csv"])
+    monkeypatch.setattr(published, "NUMBERS_FILE", tmp_path / "none.csv")
+    assert leaderboard.render(study, store, ["csv"]) == content
+
+
+def test_nothing_is_said_where_no_number_stands_beside_a_cell(tmp_path):
+    study, store = board_of(tmp_path, length=196)
+    (text,) = leaderboard.render(study, store, ["md"]).values()
+    assert b"Reported" not in text
+    assert "Reported" not in page.render(study, store)
+
+
+def test_the_check_of_a_leaderboard_knows_the_published_numbers(tmp_path, monkeypatch):
+    study, store = board_of(tmp_path)
+    leaderboard.write(study, store)
+    assert leaderboard.check(study, store) == []
+    monkeypatch.setattr(published, "NUMBERS_FILE", tmp_path / "none.csv")
+    assert [path.name for path in leaderboard.check(study, store)] == ["LEADERBOARD.md"]
 
 
 def test_unmatched_numbers_stay_in_the_list(numbers):

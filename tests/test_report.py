@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.records import markdown
 from bench.records.expected import complete
 from bench.records.row import Scored
 from bench.records.store import Store
@@ -313,3 +314,8 @@ def test_images_are_the_same_twice(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
     png = next(path for path in first if path.suffix == ".png").read_bytes()
     assert png.startswith(b"\x89PNG")
+
+
+def test_a_column_of_one_digit_keeps_its_rule() -> None:
+    _, rule, _ = markdown.table(["a", "n"], [["x", "3"]], right=(1,)).splitlines()
+    assert rule == "| -- | -: |"

@@ -139,3 +139,9 @@ def test_a_wrong_key_of_reproduces_is_one_line(tmp_path, problem):
     with pytest.raises(UserError, match=r"reproduces.*tolerance") as raised:
         load(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_rounding_is_no_gap(tmp_path, numbers):
+    study, (card,) = card_of(tmp_path, numbers, (0.871, 0.872, 0.873))
+    assert card.gap == 0
+    assert "e-1" not in render(study, [card])

@@ -146,6 +146,27 @@ def test_a_grid_expands_to_every_combination_once(tmp_path):
     assert {str(run.architecture) for run in runs} == {"lstm", "s4d(state=8)"}
 
 
+@pytest.mark.parametrize("order", ["seed first", "seed last"])
+def test_runs_that_differ_in_their_seed_alone_are_what_parsing_each_makes_of_them(tmp_path, order):
+    axes = ["architecture: [lstm, {name: s4d, state: 16}]", "training.steps: [5, 7]"]
+    seeds = "seed: [3, 0, 12]"
+    axes = [seeds, *axes] if order == "seed first" else [*axes, seeds]
+    text = f"title: T\nbase: {{task: parity, length: 8}}\ngrid: {{{', '.join(axes)}}}\n"
+    runs = load(write_study(tmp_path, text)).runs
+    assert len(runs) == len({run.id for run in runs}) == 12
+    assert [run.seed for run in runs[:4]] == ([3] * 4 if order == "seed first" else [3, 0, 12, 3])
+    for run in runs:
+        again = parse_run(run.model_dump(mode="json"))
+        assert (again, again.id, again.setting) == (run, run.id, run.setting)
+
+
+def test_a_seed_that_no_run_can_have_is_refused_wherever_it_stands(tmp_path):
+    grid = "{architecture: [lstm, gru], seed: [0, 1, -1]}"
+    text = f"title: T\nbase: {{task: parity, length: 8}}\ngrid: {grid}\n"
+    with pytest.raises(UserError, match="seed"):
+        load(write_study(tmp_path, text))
+
+
 def test_the_study_is_named_after_its_folder_and_found_by_file_too(tmp_path):
     folder = write_study(tmp_path / "mine", GRID)
     assert load(folder).name == load(folder / "study.yaml").name == "mine"

@@ -30,13 +30,12 @@ def claims(
     """Print what the rows of a study say to each claim: supported, refuted or undecided."""
     from bench.records.expected import complete
     from bench.report import claims as report
-    from bench.report.claim_file import FILE, SHIPPED, read
+    from bench.report.claim_file import own_or_shipped, read
 
     loaded, store = open_study(study)
     frame = complete(loaded, store)
-    own = loaded.folder / FILE
-    path = file or (own if own.exists() else SHIPPED)
-    judged = report.judge(read(path, frame), loaded, frame)
+    claims_of = read(file or own_or_shipped(loaded.folder), frame)
+    judged = report.judge(claims_of, loaded, frame)
     write = {
         ClaimsFormat.text: report.as_text,
         ClaimsFormat.md: report.as_markdown,

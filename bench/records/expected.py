@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import UserError
@@ -26,7 +27,7 @@ def complete(study: Study, store: Store) -> pd.DataFrame:
     """
     runs = {run.id: run for run in study.runs}
     frame = store.frame()
-    if foreign := sorted(set(frame["id"]) - runs.keys()):
+    if foreign := sorted(set(frame["id"].tolist()) - runs.keys()):
         raise _foreign(foreign, runs, study, store)
     return with_missing(frame, study, runs)
 
@@ -40,7 +41,7 @@ def with_missing(
     """
     runs = runs or {run.id: run for run in study.runs}
     labels = check_labels(runs.values())
-    missing = runs.keys() - set(frame["id"])
+    missing = runs.keys() - set(frame["id"].tolist())
     lines = [
         {"id": row_id, "status": MISSING, **run_values(run)}
         for row_id, run in runs.items()
@@ -50,12 +51,12 @@ def with_missing(
         both = [part.astype(object) for part in (frame, pd.DataFrame.from_records(lines))]
         frame = pd.concat(both) if len(frame) else both[1]
     order = {row_id: index for index, row_id in enumerate(runs)}
-    frame = frame.assign(_order=frame["id"].map(order)).sort_values("_order", kind="stable")
-    frame = frame.drop(columns="_order")
-    of_lines = [labels[row_id] for row_id in frame["id"]]
-    frame["architecture"] = [architecture for architecture, _ in of_lines]
-    frame["task"] = [task for _, task in of_lines]
-    return normalise(frame)
+    places = np.array([order[row_id] for row_id in frame["id"].tolist()], dtype=np.int64)
+    order_of_lines = np.argsort(places, kind="stable")
+    of_runs = np.array(list(labels.values()), dtype=object).reshape(-1, 2)
+    architectures, tasks = of_runs[places[order_of_lines]].T
+    frame = frame.iloc[order_of_lines]
+    return normalise(frame.assign(architecture=architectures, task=tasks))
 
 
 def foreign(study: Study, store: Store) -> set[str]:

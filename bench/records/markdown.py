@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 MIB = 2**20
 N_DIGITS = 4  # of a score
+MIN_RULE = 2  # signs of the rule below a heading: `-:`; a colon alone would make no table of it
 PLAIN = re.compile(r"[A-Za-z0-9 .,;:%()+/-]*")  # means nothing anywhere in it
 MEANINGFUL = re.compile(r"[\\|<`*$]|~(?=~)|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 LINK = re.compile(r"\][(\[:]")
@@ -21,7 +22,8 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Collec
     """A Markdown table; the columns numbered in `right` are flushed right, empty ones left out."""
     kept = [i for i in range(len(headings)) if any(line[i] for line in lines)]
     widths = {
-        i: max(_width(text) for text in [headings[i], *(line[i] for line in lines)]) for i in kept
+        i: max(MIN_RULE, *(_width(text) for text in [headings[i], *(line[i] for line in lines)]))
+        for i in kept
     }
     rule = [f"{'-' * (widths[i] - 1)}{':' if i in right else '-'}" for i in kept]
     rows = [[_pad(line[i], widths[i], i in right) for i in kept] for line in [headings, *lines]]

@@ -126,7 +126,7 @@ class Store:
         if frame is None:
             texts = packed.texts(self.packed_file)
             frame = tidy(self._parse(text, f"{self.packed_file}: {i}") for i, text in texts.items())
-        twice = live.keys() & set(frame["id"]) if live else set()
+        twice = live.keys() & set(frame["id"].tolist()) if live else set()
         if twice:
             self._check_twice(live, packed.texts(self.packed_file, twice))
         return join(frame, tidy(row for row in live.values() if row.id not in twice))

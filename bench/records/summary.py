@@ -44,6 +44,10 @@ MEASURED = [
     "reference_ms",
 ]
 HOST = ["kernel", "precision", "accelerator", "hardware", "world_size", "tokens_per_batch"]
+OF_TRAINING = [  # all that is read of runs that trained: to copy the others takes long
+    *(*CELL, "id", "status", "seed", "setting", "learning_rate", "higher_is_better"),
+    *("test_score", "val_score", "parameters", "state_bytes", "kernel", "precision"),
+]
 SHOWN_INSTRUMENTS = ("throughput", "memory")
 NO_SCORE = "without score"
 PASSED_OVER = "not shown"  # a further measurement of a cell, at another setting
@@ -70,13 +74,13 @@ def lines_of(cells: Frame) -> list[dict[str, Any]]:
 
 def summarise(frame: Frame) -> Frame:
     """One line per cell, in the order of the frame's tasks and architectures, lengths ascending."""
-    tasks, architectures = (list(dict.fromkeys(frame[name])) for name in ("task", "architecture"))
+    tasks, architectures = (frame[name].unique().tolist() for name in ("task", "architecture"))
     frame = frame.assign(
         task=pd.Categorical(frame["task"], tasks),
         architecture=pd.Categorical(frame["architecture"], architectures),
     )
     cells = frame[CELL].drop_duplicates().set_index(CELL).sort_index()
-    trained = frame[frame["purpose"] == "train"]
+    trained = frame[OF_TRAINING][frame["purpose"] == "train"]
     parts = [_meaning(frame), _scores(trained), _speeds(frame)]
     for part in parts:
         cells = cells.join(part)

@@ -12,7 +12,7 @@ from bench.records.markdown import between, bytes_text, count, number
 from bench.records.shown import SHOWN
 from bench.records.summary import CELL, lines_of, problems_of
 from bench.records.table import tally
-from bench.report import pair_tables, statistics
+from bench.report import pair_tables, published, statistics
 from bench.report.document import Cell, Heading, Items, Paragraph, Part, Table
 from bench.report.origin import origin
 from bench.report.paired import Pair
@@ -88,6 +88,7 @@ class Board:
     cells: pd.DataFrame  # its summary, with ranks, `score_rows` and the line of the CSV file
     overall: Sequence[statistics.Overall]
     pairs: Sequence[Pair]
+    reported: Sequence[published.Reported]
     csv_file: str
 
 
@@ -109,6 +110,7 @@ def parts(board: Board) -> Iterator[Part]:
         groups.setdefault((cell["task"], cell["length"]), []).append(cell)
     for cells in groups.values():
         yield from _ranking(cells, board.csv_file)
+    yield from published.parts(board.reported)
     yield Heading(2, "How to read this")
     yield Items(LEGEND)
     yield Heading(2, "Where the rows come from")

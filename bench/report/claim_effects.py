@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.labels import Labels
 from bench.records.bootstrap import interval
 from bench.records.expected import MISSING
 from bench.records.noise import least_ratio
@@ -33,7 +34,7 @@ from bench.report.claim_file import OF_TRAINING, Evidence, flat
 from bench.report.scaling import exponents
 from bench.report.series import QUANTITIES
 from bench.spec import Run
-from bench.study import matches
+from bench.study import Study, matches
 
 Z95 = 1.959964  # half a 95% interval in standard errors
 PAIRED = ("task", "length", "seed")
@@ -71,23 +72,48 @@ class _Value:
     reference_ms: object
 
 
-def group_of(
-    pattern: Mapping[str, Any], evidence: Evidence, runs: Mapping[str, Run], frame: pd.DataFrame
-) -> Group:
-    """The lines of the runs that a pattern matches and that are to give what the evidence is of."""
-    ids = {
-        row_id
-        for row_id, run in runs.items()
-        if _gives(run, evidence) and matches(run, pattern, "claim")
-    }
-    return Group(pattern=pattern, lines=frame[frame["id"].isin(ids)])
+class Asked:
+    """The runs of a study, each with its line of the tidy table, found by pattern.
+
+    Patterns are held against each pair of architecture and task first: a large study has few.
+    """
+
+    def __init__(self, study: Study, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        self._places = pd.Index(frame["id"])
+        self._runs: dict[tuple[str, str], list[Run]] = {}
+        architectures, tasks = Labels("architecture"), Labels("task")
+        for run in study.runs:
+            key = (architectures.of(run.architecture), tasks.of(run.task))
+            self._runs.setdefault(key, []).append(run)
+
+    def group(self, pattern: Mapping[str, Any], evidence: Evidence) -> Group:
+        """The lines of runs that a pattern matches and that are to give what the evidence is of."""
+        of_choice = {key: value for key, value in pattern.items() if _names_choice(key)}
+        others = {key: value for key, value in pattern.items() if key not in of_choice}
+        gives = _giving(evidence)
+        ids = [
+            run.id
+            for runs in self._runs.values()
+            if not of_choice or matches(runs[0], of_choice, "claim")
+            for run in runs
+            if gives(run) and (not others or matches(run, others, "claim"))
+        ]
+        places = self._places.get_indexer(ids)
+        return Group(pattern=pattern, lines=self._frame.iloc[np.sort(places[places >= 0])])
 
 
-def _gives(run: Run, evidence: Evidence) -> bool:
-    if evidence.instrument is not None:
-        return evidence.instrument in run.measure.instruments
+def _names_choice(key: str) -> bool:
+    return key.partition(".")[0] in ("architecture", "task")
+
+
+def _giving(evidence: Evidence) -> Callable[[Run], bool]:
+    """Whether a run is to give what the evidence is of."""
+    instrument = evidence.instrument
+    if instrument is not None:
+        return lambda run: instrument in run.measure.instruments
     trained = evidence.metric is not None and re.fullmatch(OF_TRAINING, evidence.metric)
-    return run.purpose == "train" or not trained
+    return lambda run: run.purpose == "train" or not trained
 
 
 def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:

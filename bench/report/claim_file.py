@@ -173,6 +173,12 @@ class ClaimFile(Spec):
     claims: list[Claim] = Field(min_length=1)
 
 
+def own_or_shipped(folder: Path) -> Path:
+    """The claims of the study in a folder: its own, or else what textbooks say."""
+    own = folder / FILE
+    return own if own.exists() else SHIPPED
+
+
 def read(path: Path, frame: pd.DataFrame) -> list[Claim]:
     """The claims of a file, for the rows of a tidy table.
 

@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from bench.records.markdown import between, escape, number, table
-from bench.report.claim_effects import Effect, Group, effect, group_of
+from bench.records.markdown import between, escape, number
+from bench.report.claim_effects import Asked, Effect, effect
 from bench.report.claim_file import Claim, Evidence, flat
 from bench.report.claim_remedies import remedies
+from bench.report.document import Table
+from bench.report.document import as_markdown as written
 from bench.study import Study
 
 Verdict: TypeAlias = Literal["supported", "refuted", "undecided"]
@@ -39,6 +41,7 @@ class Finding:
     effect: Effect
     verdict: Verdict
     why: str  # empty unless undecided
+    asked: bool  # whether the study's own runs have an effect, or may have when they have ended
     remedies: tuple[str, ...]  # lines that say what would decide
 
 
@@ -48,6 +51,11 @@ class Judged:
 
     claim: Claim
     findings: tuple[Finding, ...]
+
+    @property
+    def asked(self) -> bool:
+        """Whether the study is about it: none of its evidence asks for other runs."""
+        return all(finding.asked for finding in self.findings)
 
     @property
     def verdict(self) -> Verdict:
@@ -60,11 +68,12 @@ class Judged:
 
 def judge(claims: Sequence[Claim], study: Study, frame: pd.DataFrame) -> list[Judged]:
     """Hold every claim against the tidy table of a study, missing runs included."""
+    asked = Asked(study, frame)
     return [
         Judged(
             claim=claim,
             findings=tuple(
-                _finding(one, study, frame)
+                _finding(one, study, asked)
                 for evidence in claim.evidence
                 for one in evidence.one_by_one()
             ),
@@ -73,20 +82,19 @@ def judge(claims: Sequence[Claim], study: Study, frame: pd.DataFrame) -> list[Ju
     ]
 
 
-def _finding(evidence: Evidence, study: Study, frame: pd.DataFrame) -> Finding:
-    runs = {run.id: run for run in study.runs}
-    group = group_of(evidence.group, evidence, runs, frame)
-    against = None
-    if evidence.against is not None:
-        against = group_of(evidence.against, evidence, runs, frame)
+def _finding(evidence: Evidence, study: Study, asked: Asked) -> Finding:
+    group = asked.group(evidence.group, evidence)
+    against = None if evidence.against is None else asked.group(evidence.against, evidence)
+    sides = [group] if against is None else [group, against]
     found = effect(evidence, group, against)
+    unfinished = any((side.lines["status"] != "ok").any() for side in sides)
     verdict, why = _verdict(evidence, found)
-    sides: list[Group] = [group] if against is None else [group, against]
     return Finding(
         evidence=evidence,
         effect=found,
         verdict=verdict,
         why=why,
+        asked=not any(side.lines.empty for side in sides) and (found.n > 0 or unfinished),
         remedies=tuple(remedies(evidence, sides, study)) if verdict == "undecided" else (),
     )
 
@@ -117,32 +125,37 @@ def as_text(judged: Sequence[Judged]) -> str:
             told = f"{comparison(finding.evidence)}, {_asked(finding.evidence)}"
             lines.append(f"    {told}: {_effect(finding)}n {finding.effect.n}, {verdict}")
             lines += [f"      rows {_row_names(finding)}"] if finding.effect.rows else []
-        lines += [f"    {line}" for line in _remedies(one)]
+        lines += [f"    {line}" for line in remedies_of(one)]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, _tally(judged)])
+    return "\n\n".join([*parts, tally(judged)])
 
 
 def as_markdown(judged: Sequence[Judged]) -> str:
-    """A section for a page or a README."""
+    """A section for a README."""
     parts = ["## Claims\n", LEGEND]
     for one in judged:
         source = f" ({escape(one.claim.source)})" if one.claim.source else ""
         parts.append(f"### {one.verdict.capitalize()}: {escape(one.claim.says)}{source}\n")
-        lines = [
-            [
-                escape(comparison(finding.evidence)),
-                escape(_asked(finding.evidence)),
-                escape(_effect(finding).removesuffix(", ")),
-                str(finding.effect.n),
-                escape(finding.verdict + (f": {finding.why}" if finding.why else "")),
-                _row_names(finding),
-            ]
-            for finding in one.findings
-        ]
-        parts.append(table(HEADINGS, lines, right=(3,)))
-        if told := _remedies(one):
+        parts.append(written([table_of(one)]))
+        if told := remedies_of(one):
             parts.append("```\n{}\n```\n".format("\n".join(told).replace("```", "` ` `")))
-    return "\n".join([*parts, _tally(judged)])
+    return "\n".join([*parts, tally(judged)])
+
+
+def table_of(one: Judged) -> Table:
+    """A line for each comparison of a claim."""
+    lines = [
+        [
+            comparison(finding.evidence),
+            _asked(finding.evidence),
+            _effect(finding).removesuffix(", "),
+            str(finding.effect.n),
+            finding.verdict + (f": {finding.why}" if finding.why else ""),
+            _row_names(finding),
+        ]
+        for finding in one.findings
+    ]
+    return Table(HEADINGS, lines, frozenset((3,)))
 
 
 def as_json(judged: Sequence[Judged]) -> str:
@@ -215,13 +228,15 @@ def _row_names(finding: Finding) -> str:
     return " ".join(rows[:N_SHOWN_ROWS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _remedies(one: Judged) -> list[str]:
+def remedies_of(one: Judged) -> list[str]:
     """What would decide a claim: lines of all its undecided comparisons, each once."""
     if one.verdict != "undecided":
         return []
     return list(dict.fromkeys(line for finding in one.findings for line in finding.remedies))
 
 
-def _tally(judged: Sequence[Judged]) -> str:
+def tally(judged: Sequence[Judged]) -> str:
+    """`11 claims: 9 supported, 1 refuted, 1 undecided`."""
     counts = {verdict: sum(one.verdict == verdict for one in judged) for verdict in VERDICTS}
-    return f"{len(judged)} claims: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "\n"
+    many = "claim" if len(judged) == 1 else "claims"
+    return f"{len(judged)} {many}: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "\n"

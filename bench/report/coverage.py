@@ -43,7 +43,7 @@ def coverage(frame: pd.DataFrame, n_architectures: int) -> Coverage:
     by_cell: dict[tuple[str, str], dict[str, int]] = {}
     for (architecture, task, status), n in zip(counts.index, counts.tolist(), strict=True):
         by_cell.setdefault((architecture, task), {})[status] = n
-    architectures, tasks = (list(dict.fromkeys(frame[name])) for name in CELL)
+    architectures, tasks = (frame[name].unique().tolist() for name in CELL)
     reasons = _reasons(frame)
     return Coverage(
         tasks=tasks,

@@ -105,7 +105,7 @@ def crossovers_of(
     Raises:
         UserError: the table has no such architecture.
     """
-    names = list(dict.fromkeys(frame["architecture"]))
+    names = frame["architecture"].unique().tolist()
     for name in (first, second):
         if name not in names:
             raise unknown("architecture", name, names)

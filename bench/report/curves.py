@@ -23,7 +23,7 @@ class Curves:
 
 
 def by_task(frame: pd.DataFrame, cells: pd.DataFrame, store: Store) -> dict[str, Curves]:
-    """The curves of every task that has some."""
+    """The curves of every task that has some, of two steps or more."""
     scored = cells[cells["score"].notna()]
     longest = scored.groupby("task")["length"].transform("max")
     chosen = scored.loc[scored["length"] == longest, ["task", "length", "architecture", "setting"]]
@@ -42,7 +42,7 @@ def by_task(frame: pd.DataFrame, cells: pd.DataFrame, store: Store) -> dict[str,
             for step, value in rows[row_id].get(name, [])
             if value is not None
         ]
-        if points:
+        if len({point["step"] for point in points}) > 1:  # one step is no curve
             found[str(task)] = Curves(name, int(runs["length"].iloc[0]), points)
     return found
 

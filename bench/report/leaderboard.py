@@ -1,7 +1,8 @@
 """The leaderboard of a study: to read as Markdown, HTML or LaTeX, to compute with as CSV.
 
 A pure function of the study and its rows: no time and no path is in it, so a copy in version
-control can be checked.
+control can be checked. What papers print stands in a section of its own in what is read, and in no
+CSV file: those hold measured cells alone, and `bench published --study` gives the rest as CSV.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bench.records.expected import complete
 from bench.records.seeds import scored_runs
 from bench.records.store import Store
 from bench.records.summary import CELL, summarise
-from bench.report import board, document, statistics
+from bench.report import board, document, published, statistics
 from bench.report.aggregate import samples
 from bench.report.paired import pairs
 from bench.study import Study
@@ -74,6 +75,7 @@ def render(
                     cells=cells.assign(csv_line=_line_numbers(text)),
                     overall=overall,
                     pairs=pairs(trained),
+                    reported=published.beside(study),
                     csv_file=CSV_FILE,
                 )
             )

@@ -15,7 +15,16 @@ from bench.records.difference import check_alike, not_alike
 from bench.records.store import Store
 from bench.records.summary import summarise
 from bench.records.table import tally
-from bench.report import cells_table, crossings, statistics, stream_charts
+from bench.report import (
+    answers,
+    cells_table,
+    claims,
+    crossings,
+    published,
+    reach,
+    statistics,
+    stream_charts,
+)
 from bench.report.coverage import coverage
 from bench.report.origin import origin
 from bench.report.sections import Section, leaders, section
@@ -50,8 +59,10 @@ def render_joined(studies: Joined, *, across: bool = False) -> str:
     by_task = {str(task): part for task, part in cells.groupby("task", sort=False)}
     runs = dict(iter(frame.groupby("task", sort=False)))
     learned = studies.curves(cells)
+    trainings = reach.told_apart(run for part in studies.parts for run in part.study.runs)
     sections = [
-        section(task, part, runs[task], learned.get(task), drawn) for task, part in by_task.items()
+        section(task, part, runs[task], learned.get(task), drawn, trainings)
+        for task, part in by_task.items()
     ]
     return (
         _environment()
@@ -65,10 +76,17 @@ def render_joined(studies: Joined, *, across: bool = False) -> str:
                 frame, len({architecture for architecture, _ in studies.shown.values()})
             ),
             leaders={task: leaders(part) for task, part in by_task.items()},
+            verdicts=list(answers.verdicts(studies)),
+            claims_note=claims.LEGEND,
+            reproductions=list(answers.reproductions(studies)),
             looks=drawn,
             sections=sections,
+            reach_note=reach.LEGEND,
             stream_columns=stream_charts.COLUMNS,
             crossings=crossings.tables(frame),
+            reported=answers.reported(studies),
+            reported_title=published.FLAG.capitalize(),
+            reported_note=published.NOTE,
             overall=statistics.overall(cells) if (cells["n_wanted"] > 0).any() else [],
             table=cells_table.table(cells, _names(studies)),
             origin=[

@@ -18,7 +18,9 @@ from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from bench import plain_yaml
 from bench.errors import UserError, from_validation, unknown
+from bench.labels import Labels
 from bench.records.markdown import escape, finite, number, table
+from bench.report.document import Heading, Paragraph, Part, Table, as_markdown
 from bench.spec import Choice, Line, Run, Spec, keys_of
 from bench.study import Study
 
@@ -33,10 +35,11 @@ HEADINGS = (
     *("task", "length", "architecture", "reported as", "value", "metric"),
     *("in our unit", "parameters", "differs", "citation"),
 )
-NOTE = """\
-Numbers as printed, none of them run here: they are of other code, budgets and splits, and are never
-part of a mean, a rank or an interval. All versions that were printed are shown.
-"""
+RIGHT = frozenset(HEADINGS.index(name) for name in ("length", "value", "in our unit"))
+NOTE = (
+    "Numbers as printed, none of them run here: they are of other code, budgets and splits, and "
+    "are never part of a mean, a rank or an interval. All versions that were printed are shown."
+)
 
 
 def _listed(given: object) -> object:
@@ -103,6 +106,11 @@ class Number:
         """Whether task and architecture both are ours."""
         return self.our_task is not None and self.our_architecture is not None
 
+    @property
+    def cited(self) -> str:
+        """Where it is printed, and when."""
+        return self.citation + ("" if str(self.year) in self.citation else f" ({self.year})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
@@ -161,38 +169,59 @@ def select(
 
 def for_study(study: Study, numbers: Iterable[Number] | None = None) -> list[Reported]:
     """The printed numbers that stand beside a cell of a study, in the study's order."""
-    matched = [n for n in (read() if numbers is None else numbers) if n.matched]
+    of_task: dict[str, list[Number]] = {}
+    for n in read() if numbers is None else numbers:
+        if n.our_task is not None and n.matched:
+            of_task.setdefault(n.our_task.task, []).append(n)
+    tasks, architectures = Labels("task"), Labels("architecture")
     cells = {
-        (str(run.task), run.length, str(run.architecture)): run
+        (tasks.of(run.task), run.length, architectures.of(run.architecture)): run
         for run in study.runs
-        if run.purpose == "train"
+        if run.task.name in of_task and run.purpose == "train"
     }
-    return [one for run in cells.values() for n in matched for one in _beside(n, run)]
+    return [
+        one for run in cells.values() for n in of_task[run.task.name] for one in _beside(n, run)
+    ]
+
+
+def beside(study: Study) -> list[Reported]:
+    """As `for_study`; nothing where no table of published numbers is installed."""
+    return for_study(study) if NUMBERS_FILE.exists() else []
+
+
+def parts(lines: Sequence[Reported]) -> list[Part]:
+    """A section of a document; nothing without lines."""
+    if not lines:
+        return []
+    return [Heading(2, FLAG.capitalize()), Paragraph(NOTE), table_of(lines)]
+
+
+def table_of(lines: Sequence[Reported]) -> Table:
+    """A line for each number."""
+    return Table(
+        HEADINGS,
+        [
+            [
+                one.task,
+                f"{one.length:,}",
+                one.architecture,
+                one.number.architecture,
+                one.number.value,
+                one.number.metric,
+                number(one.value),
+                one.number.params,
+                one.differs,
+                one.number.cited,
+            ]
+            for one in lines
+        ],
+        RIGHT,
+    )
 
 
 def markdown(lines: Sequence[Reported]) -> str:
-    """A section for a leaderboard or a page; nothing without lines."""
-    if not lines:
-        return ""
-    rows = [
-        [
-            escape(one.task),
-            f"{one.length:,}",
-            escape(one.architecture),
-            *_printed(one.number),
-            number(one.value),
-            escape(one.number.params),
-            escape(one.differs),
-            _cited(one.number),
-        ]
-        for one in lines
-    ]
-    return f"## {FLAG.capitalize()}\n\n{NOTE}\n{table(HEADINGS, rows, right=(1, 4, 6))}"
-
-
-def section(study: Study) -> str:
-    """The section of a study; nothing where no table of published numbers is installed."""
-    return markdown(for_study(study)) if NUMBERS_FILE.exists() else ""
+    """The section as Markdown."""
+    return as_markdown(parts(lines))
 
 
 def list_text(numbers: Sequence[Number]) -> str:
@@ -205,16 +234,16 @@ def list_text(numbers: Sequence[Number]) -> str:
                 escape(n.our_task.task if n.our_task else f"{n.task} ({UNMATCHED})"),
                 " or ".join(f"{one:,}" for one in length or ()),
                 escape(", ".join(n.our_architecture.ours) if n.our_architecture else UNMATCHED),
-                *_printed(n),
+                *map(escape, (n.architecture, n.value, n.metric)),
                 number(n.reported),
                 escape(n.params),
                 escape(_joined(*_differences(n))),
-                _cited(n),
+                escape(n.cited),
             ]
         )
     n_matched = sum(n.matched for n in numbers)
     tally = f"{len(numbers)} {FLAG}: {n_matched} have a task and an architecture here\n"
-    return f"{table(HEADINGS, rows, right=(1, 4, 6))}\n{tally}" if rows else tally
+    return f"{table(HEADINGS, rows, RIGHT)}\n{tally}" if rows else tally
 
 
 def list_csv(numbers: Sequence[Number]) -> str:
@@ -293,11 +322,11 @@ def _architecture_names(n: Number) -> set[str]:
 
 
 def _beside(n: Number, run: Run) -> Iterator[Reported]:
-    """The number beside the cell of a run, if it is of this cell."""
+    """The number, which is of the run's task, beside the cell of a run, if it is of this cell."""
     task, architecture = n.our_task, n.our_architecture
     assert task is not None
     assert architecture is not None
-    if run.task.name != task.task or (task.length is not None and run.length not in task.length):
+    if task.length is not None and run.length not in task.length:
         return
     if run.architecture.name not in architecture.ours:
         return
@@ -338,12 +367,3 @@ def _differences(n: Number) -> tuple[str | None, str | None]:
 
 def _joined(*parts: str | None) -> str:
     return "; ".join(filter(None, parts))
-
-
-def _printed(n: Number) -> list[str]:
-    return [escape(n.architecture), escape(n.value), escape(n.metric)]
-
-
-def _cited(n: Number) -> str:
-    year = "" if str(n.year) in n.citation else f" ({n.year})"
-    return escape(f"{n.citation}{year}")

@@ -17,14 +17,16 @@ import pandas as pd
 
 from bench.errors import UserError, unknown
 from bench.records.bootstrap import interval
-from bench.records.markdown import between, escape, number, table
+from bench.records.markdown import between, number
 from bench.records.summary import lines_of, summarise
 from bench.report import published
+from bench.report.document import Heading, Paragraph, Part, Table, as_markdown
 from bench.report.published import Number, Reported
 from bench.study import STUDY_FILE, Study
 
 Verdict: TypeAlias = Literal["reproduced", "not reproduced", "undecided"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ROUNDING = 1e-12  # of a mean: no gap that anybody measured
 HEADINGS = (
     *("task", "length", "architecture", "column", "published", "measured", "seeds", "gap"),
     *("verdict", "why", "differs"),
@@ -49,7 +51,8 @@ class Card:
         """Measured less published."""
         if self.mean is None or self.reported.value is None:
             return None
-        return self.mean - self.reported.value
+        gap = self.mean - self.reported.value
+        return 0.0 if abs(gap) < ROUNDING * abs(self.mean) else gap
 
 
 def cards(study: Study, frame: pd.DataFrame, numbers: Sequence[Number]) -> list[Card]:
@@ -90,31 +93,42 @@ def cards(study: Study, frame: pd.DataFrame, numbers: Sequence[Number]) -> list[
 
 def render(study: Study, found: Sequence[Card]) -> str:
     """The card as Markdown."""
+    return as_markdown([Heading(1, f"Reproduction: {study.title}"), *parts(study, found)])
+
+
+def parts(study: Study, found: Sequence[Card]) -> list[Part]:
+    """What the card says, below its title."""
     assert study.reproduces is not None
-    rows = [
-        [
-            escape(card.reported.task),
-            f"{card.reported.length:,}",
-            escape(card.reported.architecture),
-            escape(card.reported.column),
-            number(card.reported.value) or escape(card.reported.number.value),
-            between(number(card.mean), number(card.low), number(card.high)),
-            f"{card.n_seeds} of {card.n_wanted}",
-            "" if card.gap is None else f"{'+' if card.gap > 0 else ''}{number(card.gap)}",
-            card.verdict,
-            escape(card.why),
-            escape(card.reported.differs),
-        ]
-        for card in found
-    ]
-    title = f"# Reproduction: {escape(study.title)}"
     against = (
-        f"Against {escape(study.reproduces.citation)}; reproduced within "
+        f"Against {study.reproduces.citation}; reproduced within "
         f"{study.reproduces.tolerance:g} of what is printed."
     )
     counts = {verdict: sum(card.verdict == verdict for card in found) for verdict in VERDICTS}
     tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-    return f"{title}\n\n{against}\n\n{table(HEADINGS, rows, right=(1, 4, 5, 6, 7))}\n{tally}\n"
+    return [Paragraph(against), _table(found), Paragraph(tally)]
+
+
+def _table(found: Sequence[Card]) -> Table:
+    return Table(
+        HEADINGS,
+        [
+            [
+                card.reported.task,
+                f"{card.reported.length:,}",
+                card.reported.architecture,
+                card.reported.column,
+                number(card.reported.value) or card.reported.number.value,
+                between(number(card.mean), number(card.low), number(card.high)),
+                f"{card.n_seeds} of {card.n_wanted}",
+                "" if card.gap is None else f"{'+' if card.gap > 0 else ''}{number(card.gap)}",
+                card.verdict,
+                card.why,
+                card.reported.differs,
+            ]
+            for card in found
+        ],
+        frozenset((1, 4, 5, 6, 7)),
+    )
 
 
 def _card(

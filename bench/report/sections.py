@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.records.markdown import count, with_interval
 from bench.records.summary import lines_of
-from bench.report import charts, described, gradients, pareto, statistics, stream_charts
+from bench.report import charts, described, gradients, pareto, reach, statistics, stream_charts
 from bench.report.curves import Curves
 from bench.report.palette import Look
 from bench.report.points import QUANTITIES, SCORE
@@ -40,6 +40,7 @@ class Section:
     task: str
     meaning: str
     figures: list[Figure]
+    reaches: list[reach.ReachTable] = field(default_factory=list)
     streams: list[list[str]] = field(default_factory=list)  # lines of a table
 
 
@@ -59,22 +60,27 @@ def section(
     runs: pd.DataFrame,
     curves: Curves | None,
     drawn: Sequence[Look],
+    trainings: Mapping[str, str],
 ) -> Section:
-    """The figures of one task, whose cells and runs these are."""
+    """The figures of one task, whose cells and runs these are.
+
+    `trainings` says by id how the training of a run that measured gradients differs.
+    """
     metric, higher = (cells[name].dropna() for name in ("metric", "higher_is_better"))
     meaning = ""
     if len(metric):
         direction = f", {'higher' if higher.iloc[0] else 'lower'} is better" if len(higher) else ""
         meaning = f"{metric.iloc[0]}{direction}"
-    streamed = stream_charts.measured(runs)
+    reaching, streamed = gradients.longest(runs), stream_charts.measured(runs)
     figures = [
         *_against_length(cells, drawn),
         *_fronts(cells, drawn),
         *_learned(curves, drawn),
-        *_reach(runs, drawn),
+        *_reach(reaching, drawn),
         *_streams(streamed, drawn),
     ]
-    return Section(task, meaning, figures, stream_charts.table(streamed))
+    tables = reach.tables(reaching, trainings)
+    return Section(task, meaning, figures, tables, stream_charts.table(streamed))
 
 
 def _against_length(cells: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
@@ -107,9 +113,8 @@ def _learned(curves: Curves | None, drawn: Sequence[Look]) -> Iterator[Figure]:
         yield Figure(title, note, told, spec, {"points": curves.points})
 
 
-def _reach(runs: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
+def _reach(longest: pd.DataFrame, drawn: Sequence[Look]) -> Iterator[Figure]:
     """How far back gradients go, at the longest length at which that was measured."""
-    longest = gradients.longest(runs)
     for title, spec, datasets in gradients.for_page(longest, drawn):
         titled = f"{title}, length {longest['length'].iloc[0]:,}"
         told = described.against(titled, datasets["reach"], "k", "tokens back")

@@ -32,6 +32,13 @@ class Part:
     name: str  # empty if it is the only one
     frame: pd.DataFrame
 
+    def own_frame(self) -> pd.DataFrame:
+        """The same under the names that the study itself gives."""
+        if not self.name:
+            return self.frame
+        own = self.frame["architecture"].str.removesuffix(f" · {self.name}")
+        return self.frame.assign(architecture=own)
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -98,13 +105,13 @@ def joined(studies: Sequence[tuple[Study, Store]]) -> Joined:
     if len(studies) == 1:
         study, store = studies[0]
         frame = complete(study, store)
-        names = dict.fromkeys(frame["architecture"])
+        names = frame["architecture"].unique().tolist()
         shown = {str(name): (str(name), 0) for name in names}
         return Joined((Part(study, store, "", frame),), frame, shown)
     parts, shown = [], {}
     for index, ((study, store), name) in enumerate(zip(studies, names_of(studies), strict=True)):
         frame = complete(study, store)
-        for architecture in dict.fromkeys(frame["architecture"]):
+        for architecture in frame["architecture"].unique().tolist():
             shown[f"{architecture} · {name}"] = (str(architecture), index)
         frame["architecture"] = frame["architecture"] + f" · {name}"
         parts.append(Part(study, store, name, frame))
@@ -135,7 +142,7 @@ def _together(frames: Sequence[pd.DataFrame], architectures: Sequence[str]) -> p
     """The lines of all, each task's together, architectures in this order."""
     filled = [frame.dropna(axis="columns", how="all").astype(object) for frame in frames]
     both = pd.concat([frame for frame in filled if len(frame)] or filled)
-    tasks = list(dict.fromkeys(both["task"])) if len(both) else []
+    tasks = both["task"].unique().tolist() if len(both) else []
     both = both.assign(
         _task=both["task"].map({task: index for index, task in enumerate(tasks)}),
         _name=both["architecture"].map({name: index for index, name in enumerate(architectures)}),
