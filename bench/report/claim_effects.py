@@ -8,8 +8,13 @@ exponent      of bench/report/scaling.py, or the difference of two
 
 A pair has the same task, length and seed, those left out that the two patterns fix differently.
 Where a group was trained at several settings, the one that val chose counts, as in every table.
-Intervals: bootstrap over rows or pairs; of a single row its own, where it measured one; Wilson's of
-a share, Newcombe's of a difference of shares. Two speeds differ by no less than noise allows.
+Intervals: bootstrap over rows or pairs, widened for how few they are; of a single row its own, where
+it measured one; Wilson's of a share, Newcombe's of a difference of shares. Two speeds differ by no
+less than noise allows.
+
+Nothing is said of a group with a run that has no row, or none of the column: who ended badly is not
+left out. (An exponent is of the lengths that fit into memory.) What training gave has to be of two
+seeds at least, however many tasks and lengths there are.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from bench.records.bootstrap import interval
-from bench.records.expected import MISSING
+from bench.records.expected import NO_OUTCOME
 from bench.records.noise import least_ratio
 from bench.records.summary import lines_of, summarise
 from bench.records.tidy import SPEEDS
@@ -37,8 +42,6 @@ from bench.study import matches
 
 Z95 = 1.959964  # half a 95% interval in standard errors
 PAIRED = ("task", "length", "seed")
-NO_OUTCOME = (MISSING, "preempted")
-"""Statuses of runs that have not come to an end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,12 @@ def group_of(
 def _gives(run: Run, evidence: Evidence) -> bool:
     if evidence.instrument is not None:
         return evidence.instrument in run.measure.instruments
-    trained = evidence.metric is not None and re.fullmatch(OF_TRAINING, evidence.metric)
-    return run.purpose == "train" or not trained
+    return run.purpose == "train" or not _trained(evidence)
+
+
+def _trained(evidence: Evidence) -> bool:
+    """Whether it is of a column that training gives, and that seeds move."""
+    return evidence.metric is not None and bool(re.fullmatch(OF_TRAINING, evidence.metric))
 
 
 def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:
@@ -103,11 +110,15 @@ def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:
         if isinstance(values, str):
             return Effect(missing=values)
     tables = [values for values in found if isinstance(values, dict)]
-    if against is None:
-        return _level(list(tables[0].values()), evidence)
-    shared = [key for key in tables[0] if key in tables[1]]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
     if not shared:
         return Effect(missing="no row of one group has the same task, length and seed in the other")
+    if "seed" in keys and len(shared) > 1 and _trained(evidence):
+        place = keys.index("seed")
+        if len({key[place] for key in shared}) == 1:
+            return Effect(missing=f"{len(shared)} cells of one seed: no interval over seeds")
+    if against is None:
+        return _level(list(tables[0].values()), evidence)
     pairs = [(tables[0][key], tables[1][key]) for key in shared]
     return _ratio(pairs, evidence) if evidence.by == "ratio" else _difference(pairs, evidence)
 
@@ -129,10 +140,7 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     numbers = numbers.where(lines["status"] == "ok")
     if numbers.isna().any():
-        outcomes = lines["status"].where(lines["status"] != "ok", f"without {metric}")
-        counts = outcomes[numbers.isna()].value_counts().sort_index()
-        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-        return f"{shown}: {told} of {len(lines)} runs"
+        return _lost(group, lines, numbers.isna(), metric)
     found: dict[tuple[Any, ...], _Value] = {}
     for line, value in zip(lines_of(lines), numbers, strict=True):
         key = tuple(line[name] for name in keys)
@@ -150,6 +158,14 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
             line.get("noise_floor"),
         )
     return found
+
+
+def _lost(group: Group, lines: pd.DataFrame, absent: pd.Series[bool], metric: str) -> str:
+    """`{architecture: lstm}: 1 diverged, 2 missing of 6 runs`."""
+    outcomes = lines["status"].where(lines["status"] != "ok", f"without {metric}")
+    counts = outcomes[absent].value_counts().sort_index()
+    told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+    return f"{{{_shown(group.pattern)}}}: {told} of {len(lines)} runs"
 
 
 def _chosen(lines: pd.DataFrame) -> pd.DataFrame:
@@ -238,14 +254,17 @@ def _share(evidence: Evidence, group: Group, against: Group | None) -> Effect:
     counts: list[tuple[int, int]] = []
     rows: list[str] = []
     for side in sides:
-        known = side.lines[~side.lines["status"].isin(NO_OUTCOME)]
-        if metric != "status":
-            known = known[known["status"] == "ok"]
-        if known.empty:
+        lines = side.lines
+        if lines.empty:
             return Effect(missing=f"no row of {{{_shown(side.pattern)}}}", rows=tuple(rows))
-        told = known[metric].dropna() if metric in known else ()
-        counts.append((sum(fnmatchcase(str(value), word) for value in told), len(known)))
-        rows += sorted(known["id"])
+        told = lines[metric] if metric in lines else pd.Series(None, lines.index, dtype=object)
+        absent = lines["status"].isin(NO_OUTCOME)
+        if metric != "status":
+            absent |= told.isna() | (lines["status"] != "ok")
+        if absent.any():
+            return Effect(missing=_lost(side, lines, absent, metric), rows=tuple(rows))
+        counts.append((sum(fnmatchcase(str(value), word) for value in told), len(lines)))
+        rows += sorted(lines["id"])
     shares = [k / n for k, n in counts]
     ends = [(k / n, k / n) if evidence.exact else _wilson(k, n) for k, n in counts]
     n = min(n for _, n in counts)
@@ -274,6 +293,9 @@ def _exponent(evidence: Evidence, group: Group, against: Group | None) -> Effect
     quantity = QUANTITIES[evidence.exponent]
     found, rows = [], []
     for side in [group] if against is None else [group, against]:
+        absent = side.lines["status"].isin(NO_OUTCOME)
+        if absent.any():
+            return Effect(missing=_lost(side, side.lines, absent, quantity.column))
         of_side = exponents(side.lines, quantity)
         shown = _shown(side.pattern)
         if not of_side:

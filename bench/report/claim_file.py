@@ -133,6 +133,11 @@ class Evidence(Spec):
         assert self.below is not None
         return float("-inf"), self.below
 
+    def holds(self, value: float) -> bool:
+        """Whether a value is where the effect has to lie: above and below leave out the bound."""
+        low, high = self.region
+        return low <= value <= high if self.between is not None else low < value < high
+
     def one_by_one(self) -> Iterator[Evidence]:
         """Itself for each value of `each`, set in both patterns."""
         for values in itertools.product(*self.each.values()):

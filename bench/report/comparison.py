@@ -3,8 +3,7 @@
 A cell is a task, length and architecture of one label. What is called a difference:
 
 score       the 95% interval of the mean difference does not hold 0: Student's, of runs of the same
-            seed where both have the same seeds, otherwise Welch's. One seed decides nothing. (The
-            bootstrap of two or three seeds is too narrow to call a difference.)
+            seed where both have the same seeds, otherwise Welch's. One seed decides nothing.
 speed       the ratio is as large as `bench.records.noise` asks, by the worse of both noise floors,
             and its own interval does not hold 1. Speeds of batches of two sizes are not compared.
 memory      more than MEMORY_RATIO apart, and more than the method that measured it is exact to
