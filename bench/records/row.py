@@ -36,6 +36,12 @@ class Scored(BaseModel):
     """The score of a trivial rule that reads a part of the input; None: the row does not say."""
     baseline_rule: str = Field(default="", exclude_if=_unsaid)
 
+    @field_validator("chance", "baseline")
+    @classmethod
+    def _finite(cls, level: float | None) -> float | None:
+        """A level that is no number is not known."""
+        return None if _not_finite(level) else level
+
 
 class Row(BaseModel):
     """One run's outcome. Written once, never changed.
@@ -81,7 +87,7 @@ class Row(BaseModel):
     @classmethod
     def _finite_curves(cls, curves: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: [(x, None if _not_finite(y) else y) for x, y in points]
+            name: [(x, None if _not_finite(y) else y) for x, y in points if not _not_finite(x)]
             for name, points in curves.items()
         }
 

@@ -14,7 +14,7 @@ them baseline and baseline_rule, the score of a trivial rule, where a row says i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -152,7 +152,9 @@ def _typed(name: str, column: pd.Series[Any] | None, n_lines: int) -> pd.Series[
     if name in COLUMNS and name not in (*COUNTS, *FLOATS):
         return column.astype("str")
     try:
-        numbers = pd.to_numeric(column).astype("Float64").astype("float64")
+        # Of a column that tables compute with, a text is no value.
+        errors: Literal["coerce", "raise"] = "coerce" if name in METRICS else "raise"
+        numbers = pd.to_numeric(column, errors=errors).astype("Float64").astype("float64")
     except (TypeError, ValueError):
         return column.map(lambda value: None if pd.isna(value) else _plain(value)).astype("str")
     if name in COUNTS or name.endswith(COUNT_ENDINGS):

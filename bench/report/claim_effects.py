@@ -113,6 +113,8 @@ def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     if not shared:
         return Effect(missing="no row of one group has the same task, length and seed in the other")
+    if alone := _unpaired(tables, keys):
+        return Effect(missing=alone)
     if "seed" in keys and len(shared) > 1 and _trained(evidence):
         place = keys.index("seed")
         if len({key[place] for key in shared}) == 1:
@@ -158,6 +160,18 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
             line.get("noise_floor"),
         )
     return found
+
+
+def _unpaired(tables: Sequence[Mapping[tuple[Any, ...], _Value]], keys: Sequence[str]) -> str:
+    """Which task and length one group alone has; a mean over the others would leave it out."""
+    places = [index for index, name in enumerate(keys) if name != "seed"]
+    cells = [{tuple(key[index] for index in places): None for key in table} for table in tables]
+    for mine, theirs in zip(cells, reversed(cells), strict=True):
+        for cell in mine:
+            if cell not in theirs:
+                where = ", ".join(f"{keys[i]} {value}" for i, value in zip(places, cell, strict=True))
+                return f"one group alone was run at {where}: the other has to be run there too"
+    return ""
 
 
 def _lost(group: Group, lines: pd.DataFrame, absent: pd.Series[bool], metric: str) -> str:

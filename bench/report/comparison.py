@@ -142,7 +142,7 @@ def _changes(
 ) -> Iterator[Change]:
     task, length, architecture = key
     for quantity in QUANTITIES:
-        values = [finite(cell[quantity.column]) if cell else None for cell in cells]
+        values = [_value(quantity, cell) for cell in cells]
         if values == [None, None]:
             continue
         change = Change(
@@ -168,6 +168,12 @@ def _changes(
             yield _speed(change, before, after)
         else:
             yield _memory(change, before, after)
+
+
+def _value(quantity: Quantity, cell: Mapping[str, Any] | None) -> float | None:
+    """What a cell has of a quantity; a speed or a memory of nothing is none."""
+    found = finite(cell[quantity.column]) if cell else None
+    return None if found is None or (quantity.kind != "score" and found <= 0) else found
 
 
 def _higher_is_better(quantity: Quantity, cells: Sequence[Mapping[str, Any] | None]) -> bool:
