@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,7 @@ WORDS = ("null", "true", "false")
 
 Pattern: TypeAlias = Annotated[dict[str, JsonValue], Field(min_length=1)]
 Relation: TypeAlias = Literal["above", "below", "between"]
+MOST_COMPARISONS = 10_000  # that one piece of evidence may stand for
 RELATIONS: tuple[Relation, ...] = ("above", "below", "between")
 
 INSTRUMENT_COLUMNS = {
@@ -101,7 +103,7 @@ class Evidence(Spec):
     above: float | None = None
     below: float | None = None
     between: tuple[float, float] | None = None
-    min_n: int = Field(2, ge=1)  # rows or pairs; of an exponent, lengths
+    min_n: int = Field(2, ge=1, le=1000)  # rows or pairs; of an exponent, lengths
     exact: bool = False  # a count that no noise moves: one row is enough, and its own interval
 
     @model_validator(mode="after")
@@ -112,6 +114,8 @@ class Evidence(Spec):
             raise ValueError(f"give one of {', '.join(RELATIONS)}")
         if self.between is not None and self.between[0] > self.between[1]:
             raise ValueError("between is a low and a high end")
+        if math.prod(map(len, self.each.values())) > MOST_COMPARISONS:
+            raise ValueError(f"each is more than {MOST_COMPARISONS} comparisons")
         if self.share_of is not None and (self.metric is None or self.by == "ratio"):
             raise ValueError("share_of is of a metric, and compared by difference")
         if self.by == "ratio" and (self.against is None or self.exponent is not None):

@@ -21,6 +21,7 @@ FIRST_LENGTHS = (256, 512, 1024, 2048)
 INSTRUMENTS_KEY = "measure.instruments"
 MOST_SEEDS = 20
 """More than anybody runs to decide a claim."""
+N_INCLUDES = 60  # lines that a comparison asks for at most
 FOR_GOOD = ("diverged", "unsupported")
 """How a run ends again whoever runs it again, as long as nothing else is changed."""
 
@@ -50,13 +51,16 @@ def remedies(
         )
         return
     empty = [side for side in sides if side.lines.empty] or list(sides)
-    includes = [include for side in empty for include in _includes(evidence, side, n_seeds)]
+    found_includes = (include for side in empty for include in _includes(evidence, side, n_seeds))
+    includes = list(dict.fromkeys(itertools.islice(found_includes, N_INCLUDES)))
     if n_seeds is not None and includes:
         yield f"about {n_seeds} seeds would decide, if further ones are like these"
     if includes:
         yield f"add to {study.folder / STUDY_FILE}, then bench sweep {study.folder}:"
         yield "include:"
-        yield from (f"  - {include}" for include in dict.fromkeys(includes))
+        yield from (f"  - {include}" for include in includes)
+        if next(found_includes, None) is not None:
+            yield "  # and more of these"
 
 
 def _without(evidence: Evidence, sides: Sequence[Group]) -> str:
