@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pandas as pd
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from bench import plain_yaml
+from bench import listing, plain_yaml, plugins
 from bench.errors import UserError, from_validation, unknown
 from bench.records.tidy import COLUMNS, METRICS, SPEEDS
 from bench.report.series import QuantityName
@@ -236,6 +236,31 @@ def _problems(
                 for key in getattr(evidence, part) or ():
                     if problem := _key_problem(key):
                         yield [*place, part, key], problem
+            for part, kind, name in _names(evidence):
+                if name not in (choices := _choices_of(kind, frame, name)):
+                    yield [*place, part, kind], str(unknown(kind, name, choices))
+
+
+def _names(evidence: Evidence) -> Iterator[tuple[str, Literal["architecture", "task"], str]]:
+    """Every architecture and task that evidence names: the part of it, which, and the name."""
+    kinds: tuple[Literal["architecture", "task"], ...] = ("architecture", "task")
+    for part in ("group", "against", "each"):
+        pattern = getattr(evidence, part) or {}
+        for kind in kinds:
+            given = pattern.get(kind)
+            for value in given if isinstance(given, list) else [given]:
+                name = value.get("name") if isinstance(value, Mapping) else value
+                if name is not None:
+                    yield part, kind, str(name)
+
+
+def _choices_of(kind: Literal["architecture", "task"], frame: pd.DataFrame, name: str) -> set[str]:
+    """What a study or this program calls so; the sources are only read if the study does not."""
+    known = set(frame[kind]) | set(frame[f"{kind}_name"])
+    if name in known:
+        return known
+    catalogue: plugins.Catalogue = "architectures" if kind == "architecture" else "tasks"
+    return known | {*listing.built_in(catalogue), *plugins.outside(catalogue)}
 
 
 def _is_column(name: str, frame: pd.DataFrame) -> bool:
