@@ -122,7 +122,8 @@ def interquartile_means(samples: Iterable[Sample]) -> dict[str, Mean]:
             if low is not None and high is not None:
                 # Rounding must not put both ends on one side of the value.
                 low, high = min(low, value), max(high, value)
-                factor = stretch(int(sizes.min()), len(sizes))
+                # Where cells differ more than their seeds, those of the middle half say all.
+                factor = stretch(int(sizes.min()), max(1, len(sizes) // 2))
                 low, high = value + factor * (low - value), value + factor * (high - value)
             mean = Mean(value=value, low=low, high=high, n_runs=len(sample.values))
             found[sample.architecture] = mean

@@ -33,6 +33,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -259,8 +260,13 @@ def _choices_of(kind: Literal["architecture", "task"], frame: pd.DataFrame, name
     known = set(frame[kind]) | set(frame[f"{kind}_name"])
     if name in known:
         return known
-    catalogue: plugins.Catalogue = "architectures" if kind == "architecture" else "tasks"
-    return known | {*listing.built_in(catalogue), *plugins.outside(catalogue)}
+    return known | _registered("architectures" if kind == "architecture" else "tasks")
+
+
+@cache
+def _registered(catalogue: plugins.Catalogue) -> frozenset[str]:
+    """What a catalogue has; read from sources, once."""
+    return frozenset({*listing.built_in(catalogue), *plugins.outside(catalogue)})
 
 
 def _is_column(name: str, frame: pd.DataFrame) -> bool:
