@@ -49,6 +49,9 @@ METRICS = (
 FLOATS = ("learning_rate", "chance")
 FLAGS = ("higher_is_better",)
 COUNTS = ("length", "seed", "world_size", "steps_done", "best_step", "rounds", "width")
+NUMERIC = (*FLOATS, *FLAGS, *METRICS, "length", "seed", "world_size")
+"""Columns that every tidy table has and that are no texts."""
+MOST_INTEGER = 2.0**62  # that a column of integers is asked to hold
 COUNT_ENDINGS = ("_bytes", "parameters")
 
 
@@ -158,7 +161,7 @@ def _typed(name: str, column: pd.Series[Any] | None, n_lines: int) -> pd.Series[
     except (TypeError, ValueError):
         return column.map(lambda value: None if pd.isna(value) else _plain(value)).astype("str")
     if name in COUNTS or name.endswith(COUNT_ENDINGS):
-        whole = numbers.isna() | (numbers % 1 == 0)
+        whole = numbers.isna() | ((numbers % 1 == 0) & (numbers.abs() < MOST_INTEGER))
         return numbers.astype("Int64") if bool(whole.all()) else numbers
     return numbers
 

@@ -233,6 +233,11 @@ def _problems(
             place: list[str | int] = ["claims", i, "evidence", j]
             if evidence.metric is not None and not _is_column(evidence.metric, frame):
                 yield [*place, "metric"], str(unknown("column", evidence.metric, frame.columns))
+            elif evidence.metric in frame and evidence.share_of is None:
+                column = frame[evidence.metric]
+                if column.notna().any() and not pd.api.types.is_numeric_dtype(column):
+                    problem = f"the column {evidence.metric} holds words: give share_of, one of them"
+                    yield [*place, "metric"], problem
             for part in ("group", "against", "each"):
                 for key in getattr(evidence, part) or ():
                     if problem := _key_problem(key):
@@ -282,6 +287,8 @@ def _is_column(name: str, frame: pd.DataFrame) -> bool:
 
 def _key_problem(key: str) -> str:
     section = key.partition(".")[0]
+    if key in RUN_KEYS:
+        return f"{key!r} is a section; name a key in it: {key}.{RUN_KEYS[key][0]}, ..."
     if key == PURPOSE or (section in ("architecture", "task") and "." in key):
         return ""
     if "." not in key and key not in RUN_KEYS[""]:

@@ -16,6 +16,10 @@ from bench.report.document import Heading, Paragraph, Part, Table, as_markdown
 Format: TypeAlias = Literal["md", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 HEADINGS = ("task", "length", "architecture", "what", "before", "after", "change", "remark")
+CSV_COLUMNS = (
+    *("task", "length", "architecture", "quantity", "higher_is_better"),
+    *("before", "after", "change", "change_low", "change_high", "verdict", "remark"),
+)
 RIGHT = frozenset((1, 4, 5, 6))
 ORDER: tuple[Verdict, ...] = get_args(Verdict)
 TESTED: tuple[Verdict, ...] = ("worse", "better", "no difference")
@@ -36,8 +40,7 @@ def render(found: Comparison, names: tuple[str, str], format: Format) -> str:  #
     """The comparison of studies of these names. Equal rows give equal bytes."""
     if format == "csv":
         records = [_record(one) for one in found.changes]
-        columns = list(_record(found.changes[0])) if found.changes else []
-        table = pd.DataFrame.from_records(records, columns=columns)
+        table = pd.DataFrame.from_records(records, columns=list(CSV_COLUMNS))
         return table.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     if format == "md":
         return as_markdown(_parts(found, names))
