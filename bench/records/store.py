@@ -311,21 +311,14 @@ class Store:
 
 
 def canonical(row: Row) -> str:
-    """The one JSON text of a row: keys sorted, no spaces, one line.
-
-    Raises:
-        UserError: the row holds what JSON has not, where it is not known to be a number.
-    """
-    try:
-        return json.dumps(
-            row.model_dump(mode="json"),
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-    except ValueError:
-        raise UserError(f"row {row.id} holds NaN or infinity, which JSON has not") from None
+    """The one JSON text of a row: keys sorted, no spaces, one line."""
+    return json.dumps(
+        row.model_dump(mode="json"),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
 
 
 def _ending(row: Row | _RowsEnding) -> Ending:

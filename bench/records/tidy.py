@@ -137,7 +137,8 @@ def _origin(provenance: dict[str, Any], run: Run) -> dict[str, str | None]:
         hardware = f"{provenance.get('processor')}, {cores} cores, {threads} used"
     elif device is not None and (n_devices := run.resources.devices * run.resources.nodes) > 1:
         hardware = f"{n_devices} x {device}"
-    versions = {"python": provenance.get("python"), **provenance.get("versions", {})}
+    given = provenance.get("versions")
+    versions = {"python": provenance.get("python"), **(given if isinstance(given, dict) else {})}
     return {
         "accelerator": None if device is None else "cpu" if device == "cpu" else "cuda",
         "hardware": hardware,
