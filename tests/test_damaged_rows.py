@@ -151,6 +151,13 @@ def test_a_level_that_is_no_number_is_not_known():
         canonical(found)
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308, int("9" * 400)])
+def test_a_number_too_large_to_compute_with_is_missing(value):
+    text = canonical(synthetic.row(synthetic.run(), metrics={"test_score": 0.5}))
+    row = Row.model_validate_json(text.replace('"test_score":0.5', f'"test_score":{value}'))
+    assert row.metrics == {"test_score": None}
+
+
 def test_a_curve_has_no_point_at_no_step():
     row = synthetic.row(synthetic.run(), curves={"val_score": [[1, 0.5], [float("nan"), 0.6]]})
     assert row.curves == {"val_score": [(1.0, 0.5)]}

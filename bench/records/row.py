@@ -5,7 +5,6 @@ Units live in the names of the metrics: `train_tokens_per_s`, `step_ms_p50`, `pe
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -15,6 +14,8 @@ SCHEMA_VERSION = 1
 Status: TypeAlias = Literal[
     "ok", "oom", "timeout", "diverged", "failed", "preempted", "unsupported"
 ]
+MOST = 1e300
+"""No number of a row is larger: sums and means of larger ones are infinite."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -93,4 +94,4 @@ class Row(BaseModel):
 
 
 def _not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return isinstance(value, int | float) and not abs(value) <= MOST
