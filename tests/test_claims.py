@@ -21,6 +21,10 @@ BETTER = (
 )
 
 
+LSTM = "architecture: lstm, task: mqar, length: 128, training.steps: 300"
+"""What the runs of `scored` are over a study without a base."""
+
+
 def file_of(tmp_path, *evidence, **more):
     lines = "".join(f"      - {one}\n" for one in evidence)
     path = tmp_path / "claims.yaml"
@@ -117,7 +121,7 @@ def test_too_few_seeds_ask_for_as_many_as_are_needed(tmp_path):
     (finding,) = judged(tmp_path, scored("lstm", (0.6, 0.9)), LEVEL).findings
     assert "2 of the 3" in finding.why
     assert [line for line in finding.remedies if "seed: " in line] == [
-        f"  - {{architecture: lstm, seed: {seed}}}" for seed in (2, 3, 4)
+        f"  - {{{LSTM}, seed: {seed}}}" for seed in (2, 3, 4)
     ]
 
 
@@ -128,10 +132,35 @@ def test_the_seeds_that_a_remedy_asks_for_do_decide(tmp_path):
     assert finding.verdict == "undecided"
     assert finding.remedies[0] == "about 5 seeds would decide, if further ones are like these"
     assert [line for line in finding.remedies if "seed: " in line] == [
-        f"  - {{architecture: lstm, seed: {seed}}}" for seed in (3, 4)
+        f"  - {{{LSTM}, seed: {seed}}}" for seed in (3, 4)
     ]
     (tmp_path / "more").mkdir()
     assert judged(tmp_path / "more", scored("lstm", values * 2), LEVEL).verdict == "supported"
+
+
+def test_what_a_remedy_asks_for_are_further_seeds_of_the_same_settings(tmp_path):
+    """Over a base that has other settings than the cells that are undecided."""
+    label = "{name: mqar, pairs: 3, label: recall}"
+    text = (
+        "title: T\nbase: {params: 5000, training: {steps: 300, batch_size: 4}}\n"
+        f"grid: {{architecture: [lstm], task: [{label}], length: [64], seed: [0, 1, 2],\n"
+        "  params: [null], width: [8], training.steps: [200], training.batch_size: [null],\n"
+        "  training.tokens_per_batch: [512]}\n"
+    )
+    (tmp_path / "study.yaml").write_text(text)
+    study, store = load(tmp_path), Store(tmp_path)
+    for run, value in zip(study.runs, (0.78, 0.80, 0.90), strict=True):
+        metrics = {"test_score": value, "val_score": value}
+        store.write(synthetic.row(run, metrics=metrics))
+    frame = complete(study, store)
+    (found,) = judge(read(file_of(tmp_path, LEVEL), frame), study, frame)
+    lines = found.findings[0].remedies
+    more = "\n".join(lines[lines.index("include:") :])
+    (tmp_path / "study.yaml").write_text(f"{text}{more}\n")
+    runs = load(tmp_path).runs
+    assert [run.seed for run in runs] == [0, 1, 2, 3, 4]
+    assert len({run.setting for run in runs}) == 1
+    assert {run.id for run in study.runs} < {run.id for run in runs}
 
 
 def test_what_no_number_of_seeds_decides_is_not_asked_for(tmp_path):
@@ -144,7 +173,9 @@ def test_a_row_that_lacks_the_column_is_shown_not_multiplied(tmp_path):
     rows = scored("lstm", (0.9, 0.9, 0.9))
     rows[1] = (rows[1][0], {"metrics": {"val_score": 0.9}})
     (finding,) = judged(tmp_path, rows, LEVEL).findings
-    assert finding.remedies == (f"a row has no test_score; it says why: bench show {rows[1][0].id}",)
+    assert finding.remedies == (
+        f"a row has no test_score; it says why: bench show {rows[1][0].id}",
+    )
 
 
 def test_ties_are_no_support(tmp_path):
@@ -351,7 +382,7 @@ def test_an_exponent_of_too_few_lengths_asks_for_a_longer_one(tmp_path):
     (finding,) = judged(tmp_path, rows, linear).findings
     assert "2 lengths measured, 3 are needed" in finding.why
     assert "length: 1024" in finding.remedies[-1]
-    assert "measure.instruments: [throughput]" in finding.remedies[-1]
+    assert "measure.instruments: [memory, throughput]" in finding.remedies[-1]
 
 
 def test_an_exponent_waits_for_the_lengths_that_never_ran(tmp_path):

@@ -25,7 +25,7 @@ base: {training: {steps: 300}}
 grid: {architecture: [rnn, lstm], task: [mqar, adding], length: [128, 256], seed: [0, 1]}
 measure: {instruments: [throughput, memory]}
 """
-READERS = ("table", "leaderboard", "claims", "scaling", "streams", "report")
+READERS = ("table", "leaderboard", "claims", "scaling", "generalisation", "streams", "report")
 
 
 @pytest.fixture
@@ -77,8 +77,13 @@ def edited(folder: Path, purpose: str, **changes) -> None:
             {"train_tokens_per_s": -5.0, "peak_bytes": -3, "noise_floor": -2.0},
         ),
         (
-            {"test_score": 1e30},
-            {"stream_us_p50_at_1": "x", "stream_state_verdict": 3.0, "train_mfu": "a"},
+            {"test_score": 1e30, "test_accuracy_at_256": "x"},
+            {
+                "reach_input_json": "{no json",
+                "stream_us_p50_at_1": "x",
+                "stream_state_verdict": 3.0,
+                "train_mfu": "a",
+            },
         ),
     ],
     ids=["texts", "sizes", "instruments"],
@@ -169,7 +174,9 @@ def test_an_origin_without_versions_is_read(versions):
     assert tidy([row])["versions"].tolist() == ["python None"]
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"resolved":' + '{"a":' * 3000 + "1" + "}" * 3001])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"resolved":' + '{"a":' * 3000 + "1" + "}" * 3001]
+)
 def test_a_row_nested_too_deeply_is_named(folder, text):
     path = next((folder / "rows").iterdir())
     path.write_text(text)

@@ -145,7 +145,9 @@ def columns_of(rows: pd.DataFrame) -> pd.DataFrame:
         at = {_position(str(column), start): column for column in rows.columns}
         positions = sorted(position for position in at if position is not None)
         if positions:
-            values = pd.DataFrame({position: _numbers(rows[at[position]]) for position in positions})
+            values = pd.DataFrame(
+                {position: _numbers(rows[at[position]]) for position in positions}
+            )
             found[name] = values.ffill(axis=1).iloc[:, -1]
             found["stream_position"] = values.notna().mul(positions).max(axis=1).replace(0, np.nan)
     columns = {name: found.get(name, rows.get(name)) for name in COLUMNS}

@@ -134,7 +134,7 @@ def _keys(sides: Sequence[Group]) -> list[str]:
 
 def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...], _Value] | str:
     """The values of a group by key, or why there are none."""
-    lines = _chosen(group.lines).sort_values("id", kind="stable")
+    lines = chosen(group.lines).sort_values("id", kind="stable")
     shown = f"{{{_shown(group.pattern)}}}"
     if lines.empty:
         return f"no run of the study is {shown} with a {metric}"
@@ -169,7 +169,9 @@ def _unpaired(tables: Sequence[Mapping[tuple[Any, ...], _Value]], keys: Sequence
     for mine, theirs in zip(cells, reversed(cells), strict=True):
         for cell in mine:
             if cell not in theirs:
-                where = ", ".join(f"{keys[i]} {value}" for i, value in zip(places, cell, strict=True))
+                where = ", ".join(
+                    f"{keys[i]} {value}" for i, value in zip(places, cell, strict=True)
+                )
                 return f"one group alone was run at {where}: the other has to be run there too"
     return ""
 
@@ -182,14 +184,13 @@ def _lost(group: Group, lines: pd.DataFrame, absent: pd.Series[bool], metric: st
     return f"{{{_shown(group.pattern)}}}: {told} of {len(lines)} runs"
 
 
-def _chosen(lines: pd.DataFrame) -> pd.DataFrame:
+def chosen(lines: pd.DataFrame) -> pd.DataFrame:
     """Without the settings that val did not choose."""
     trained = lines[lines["purpose"] == "train"]
     if trained["setting"].nunique() < 2:
         return lines
     cells = ["task", "length", "architecture", "setting"]
-    chosen = summarise(trained)[cells].dropna()
-    kept = pd.MultiIndex.from_frame(chosen)
+    kept = pd.MultiIndex.from_frame(summarise(trained)[cells].dropna())
     mine = pd.MultiIndex.from_frame(lines[cells])
     return lines[mine.isin(kept) | (lines["purpose"] != "train").to_numpy()]
 

@@ -236,7 +236,9 @@ def _problems(
             elif evidence.metric in frame and evidence.share_of is None:
                 column = frame[evidence.metric]
                 if column.notna().any() and not pd.api.types.is_numeric_dtype(column):
-                    problem = f"the column {evidence.metric} holds words: give share_of, one of them"
+                    problem = (
+                        f"the column {evidence.metric} holds words: give share_of, one of them"
+                    )
                     yield [*place, "metric"], problem
             for part in ("group", "against", "each"):
                 for key in getattr(evidence, part) or ():

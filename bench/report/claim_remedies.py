@@ -12,9 +12,10 @@ from typing import Any
 
 from bench.records.bootstrap import student
 from bench.records.expected import MISSING
-from bench.report.claim_effects import Effect, Group
+from bench.report.claim_effects import Effect, Group, chosen
 from bench.report.claim_file import PURPOSE, Evidence, flat
-from bench.study import STUDY_FILE, Study
+from bench.spec import Run
+from bench.study import STUDY_FILE, Study, over_base
 
 FIRST_LENGTHS = (256, 512, 1024, 2048)
 """What an exponent begins with where the pattern names no lengths."""
@@ -51,7 +52,9 @@ def remedies(
         )
         return
     empty = [side for side in sides if side.lines.empty] or list(sides)
-    found_includes = (include for side in empty for include in _includes(evidence, side, n_seeds))
+    found_includes = (
+        include for side in empty for include in _includes(evidence, side, n_seeds, study)
+    )
     includes = list(dict.fromkeys(itertools.islice(found_includes, N_INCLUDES)))
     if n_seeds is not None and includes:
         yield f"about {n_seeds} seeds would decide, if further ones are like these"
@@ -100,23 +103,44 @@ def _seeds_that_decide(evidence: Evidence, found: Effect) -> int | None:
     return least
 
 
-def _includes(evidence: Evidence, side: Group, n_seeds: int | None) -> Iterator[str]:
-    """Runs for a side that has none, or as many as would decide, or as many again."""
+def _includes(evidence: Evidence, side: Group, n_seeds: int | None, study: Study) -> Iterator[str]:
+    """Runs for a side that has none, or like those there are: as many as would decide, or again."""
+    if side.lines.empty:
+        yield from _of_pattern(evidence, side)
+        return
+    if evidence.exact and evidence.exponent is None:
+        return  # what no noise moves is no clearer the second time
+    runs = {run.id: run for run in study.runs}
+    alike: dict[str, list[Run]] = {}
+    for run_id in chosen(side.lines)["id"]:
+        run = runs[str(run_id)]
+        alike.setdefault(flat(_without_seed(study, run)), []).append(run)
+    if evidence.exponent is not None:
+        longest = max((group[0] for group in alike.values()), key=lambda run: run.length)
+        yield flat({**over_base(study, longest), "length": 2 * longest.length})
+        return
+    for group in alike.values():
+        seeds = {run.seed for run in group}
+        more = n_seeds - len(seeds) if n_seeds is not None else max(evidence.min_n, len(seeds))
+        first = max(seeds) + 1
+        for seed in range(first, first + max(1, more)):
+            yield flat({**_without_seed(study, group[0]), "seed": seed})
+
+
+def _without_seed(study: Study, run: Run) -> dict[str, Any]:
+    return {key: value for key, value in over_base(study, run).items() if key != "seed"}
+
+
+def _of_pattern(evidence: Evidence, side: Group) -> Iterator[str]:
+    """Runs that a pattern matches; what it does not say is the study's base."""
     pattern = {key: value for key, value in side.pattern.items() if not _is_default(key, value)}
     if evidence.instrument is not None:
         pattern |= {"training.steps": 0, "training.warmup_steps": 0}
         pattern[INSTRUMENTS_KEY] = [evidence.instrument]
     if evidence.exponent is not None:
-        known = [int(length) for length in side.lines["length"]]
-        pattern["length"] = [2 * max(known)] if known else list(FIRST_LENGTHS)
-    elif evidence.exact and not side.lines.empty:
-        return  # what no noise moves is no clearer the second time
+        pattern["length"] = list(FIRST_LENGTHS)
     elif "seed" not in pattern:
-        seeds = {int(seed) for seed in side.lines["seed"]}
-        least = 1 if evidence.exact else evidence.min_n
-        first = max(seeds, default=-1) + 1
-        more = max(least, len(seeds)) if n_seeds is None else max(1, n_seeds - len(seeds))
-        pattern["seed"] = list(range(first, first + more))
+        pattern["seed"] = list(range(1 if evidence.exact else evidence.min_n))
     axes = {k: v for k, v in pattern.items() if isinstance(v, list) and k != INSTRUMENTS_KEY}
     for values in itertools.product(*axes.values()):
         yield flat({**pattern, **dict(zip(axes, values, strict=True))})
