@@ -286,7 +286,7 @@ def main() -> None:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed from the start: nobody reads it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for as long as this runs)
+            setattr(sys, name, Path(os.devnull).open("w"))
     output = sys.stdout
     for stream in (output, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -36,8 +36,8 @@ N_HINTED = 6  # ids that are shown beside a link
 LEGEND = (
     Paragraph(
         "mean over seeds of the test score at the setting with the best mean val score, with its "
-        "95% interval (bootstrap over seeds, widened for how few they are). What other test examples "
-        "would do is not in it.",
+        "95% interval (bootstrap over seeds, widened for how few they are). What other test "
+        "examples would do is not in it.",
         "Score",
     ),
     Paragraph(

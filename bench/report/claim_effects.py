@@ -8,9 +8,9 @@ exponent      of bench/report/scaling.py, or the difference of two
 
 A pair has the same task, length and seed, those left out that the two patterns fix differently.
 Where a group was trained at several settings, the one that val chose counts, as in every table.
-Intervals: bootstrap over rows or pairs, widened for how few they are; of a single row its own, where
-it measured one; Wilson's of a share, Newcombe's of a difference of shares. Two speeds differ by no
-less than noise allows.
+Intervals: bootstrap over rows or pairs, widened for how few they are; of a single row its own,
+where it measured one; Wilson's of a share, Newcombe's of a difference of shares. Two speeds differ
+by no less than noise allows.
 
 Nothing is said of a group with a run that has no row, or none of the column: who ended badly is not
 left out. (An exponent is of the lengths that fit into memory.) What training gave has to be of two
