@@ -296,6 +296,9 @@ def main() -> None:
 
     A reader that stops reading, as `head` does, ends it without a word.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed from the start: nobody reads it
+            setattr(sys, name, Path(os.devnull).open("w"))
     output = sys.stdout
     for stream in (output, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -306,8 +309,7 @@ def main() -> None:
         finally:
             if sys.stdout is not output:  # what typer does to one that it could not write to
                 raise BrokenPipeError
-            if output is not None:  # it may have been closed from the start
-                output.flush()  # or what is left would fail at the end, where nothing can catch it
+            output.flush()  # or what is left would fail at the end, where nothing can catch it
     except BrokenPipeError:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, output.fileno())  # takes what is left in the buffer

@@ -30,7 +30,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ class Study:
     question: str
     runs: tuple[Run, ...]
     reproduces: Reproduces | None = None
+    base: Mapping[str, Any] = field(default_factory=dict, compare=False)  # of every run
 
 
 def load(path: Path) -> Study:
@@ -121,6 +122,7 @@ def load(path: Path) -> Study:
         question=parsed.question or "",
         runs=runs,
         reproduces=parsed.reproduces,
+        base=parsed.base,
     )
 
 
@@ -254,6 +256,35 @@ def _over(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> di
         else:
             result[head] = value
     return result
+
+
+def over_base(study: Study, run: Run) -> dict[str, Any]:
+    """What an `include` says to be this run: whatever differs from the study's base."""
+    found: dict[str, Any] = {}
+    for key in ("architecture", "task"):
+        choice = getattr(run, key)
+        label = {} if choice.label is None else {"label": choice.label}
+        more = {**choice.options, **label}
+        found[key] = {"name": choice.name, **more} if more else choice.name
+    found["length"] = run.length
+    common = {key: value for key, value in study.base.items() if key.partition(".")[0] not in found}
+    base = parse_run({"training": {"steps": 1}, **found, **_over({}, common, "base")}, "base")
+    settings, usual = (_flat(one.model_dump(mode="json")) for one in (run, base))
+    for key, value in settings.items():
+        if key.partition(".")[0] not in found and value != usual[key]:
+            found[key] = value
+    return found
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a run, those of its sections dotted."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        section = key in RUN_KEYS and isinstance(value, Mapping)
+        found |= (
+            {f"{key}.{name}": part for name, part in value.items()} if section else {key: value}
+        )
+    return found
 
 
 def check_key(key: str, where: str) -> None:

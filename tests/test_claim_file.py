@@ -125,3 +125,22 @@ def test_a_line_is_that_of_the_last_part_that_there_is():
     assert line_of(text, ["a", 0, "c", "d"]) == 4
     assert line_of(text, ["a", 0, "missing"]) == 2
     assert line_of(text, []) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"group": "{architecture: lstmm}"}, "no architecture 'lstmm'; did you mean 'lstm'?"),
+        ({"group": "{architecture: {name: grru}}"}, "did you mean 'gru'?"),
+        ({"each": "{architecture: [lstm, mambo]}"}, "did you mean 'mamba'?"),
+        ({"against": "{task: mqarr}"}, "no task 'mqarr'; did you mean 'mqar'?"),
+    ],
+)
+def test_an_unknown_architecture_names_the_nearest(tmp_path, changes, problem):
+    assert problem in problem_of(tmp_path, of(**changes))
+
+
+def test_a_bomb_of_comparisons_is_refused(tmp_path):
+    numbers = list(range(50))
+    each = f"{{length: {numbers}, seed: {numbers}, width: {numbers}}}"
+    assert "more than 10000 comparisons" in problem_of(tmp_path, of(each=each))

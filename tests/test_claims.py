@@ -21,6 +21,10 @@ BETTER = (
 )
 
 
+LSTM = "architecture: lstm, task: mqar, length: 128, training.steps: 300"
+"""What the runs of `scored` are over a study without a base."""
+
+
 def file_of(tmp_path, *evidence, **more):
     lines = "".join(f"      - {one}\n" for one in evidence)
     path = tmp_path / "claims.yaml"
@@ -113,11 +117,95 @@ def test_runs_that_no_study_has_are_lines_for_a_study(tmp_path):
     )
 
 
-def test_too_few_seeds_ask_for_as_many_again(tmp_path):
-    (finding,) = judged(tmp_path, scored("lstm", (0.6, 0.75, 0.9)), LEVEL).findings
-    assert finding.remedies[2:] == tuple(
-        f"  - {{architecture: lstm, seed: {seed}}}" for seed in (3, 4, 5)
+def test_too_few_seeds_ask_for_as_many_as_are_needed(tmp_path):
+    (finding,) = judged(tmp_path, scored("lstm", (0.6, 0.9)), LEVEL).findings
+    assert "2 of the 3" in finding.why
+    assert [line for line in finding.remedies if "seed: " in line] == [
+        f"  - {{{LSTM}, seed: {seed}}}" for seed in (2, 3, 4)
+    ]
+
+
+def test_the_seeds_that_a_remedy_asks_for_do_decide(tmp_path):
+    """If they are like those there are: here the same values again."""
+    values = (0.78, 0.80, 0.90)
+    (finding,) = judged(tmp_path, scored("lstm", values), LEVEL).findings
+    assert finding.verdict == "undecided"
+    assert finding.remedies[0] == "about 5 seeds would decide, if further ones are like these"
+    assert [line for line in finding.remedies if "seed: " in line] == [
+        f"  - {{{LSTM}, seed: {seed}}}" for seed in (3, 4)
+    ]
+    (tmp_path / "more").mkdir()
+    assert judged(tmp_path / "more", scored("lstm", values * 2), LEVEL).verdict == "supported"
+
+
+def test_what_a_remedy_asks_for_are_further_seeds_of_the_same_settings(tmp_path):
+    """Over a base that has other settings than the cells that are undecided."""
+    label = "{name: mqar, pairs: 3, label: recall}"
+    text = (
+        "title: T\nbase: {params: 5000, training: {steps: 300, batch_size: 4}}\n"
+        f"grid: {{architecture: [lstm], task: [{label}], length: [64], seed: [0, 1, 2],\n"
+        "  params: [null], width: [8], training.steps: [200], training.batch_size: [null],\n"
+        "  training.tokens_per_batch: [512]}\n"
     )
+    (tmp_path / "study.yaml").write_text(text)
+    study, store = load(tmp_path), Store(tmp_path)
+    for run, value in zip(study.runs, (0.78, 0.80, 0.90), strict=True):
+        metrics = {"test_score": value, "val_score": value}
+        store.write(synthetic.row(run, metrics=metrics))
+    frame = complete(study, store)
+    (found,) = judge(read(file_of(tmp_path, LEVEL), frame), study, frame)
+    lines = found.findings[0].remedies
+    more = "\n".join(lines[lines.index("include:") :])
+    (tmp_path / "study.yaml").write_text(f"{text}{more}\n")
+    runs = load(tmp_path).runs
+    assert [run.seed for run in runs] == [0, 1, 2, 3, 4]
+    assert len({run.setting for run in runs}) == 1
+    assert {run.id for run in study.runs} < {run.id for run in runs}
+
+
+def test_what_no_number_of_seeds_decides_is_not_asked_for(tmp_path):
+    (finding,) = judged(tmp_path, scored("lstm", (0.6, 0.75, 0.9)), LEVEL).findings
+    (line,) = finding.remedies
+    assert "more than 20 seeds" in line
+
+
+def test_a_row_that_lacks_the_column_is_shown_not_multiplied(tmp_path):
+    rows = scored("lstm", (0.9, 0.9, 0.9))
+    rows[1] = (rows[1][0], {"metrics": {"val_score": 0.9}})
+    (finding,) = judged(tmp_path, rows, LEVEL).findings
+    assert finding.remedies == (
+        f"a row has no test_score; it says why: bench show {rows[1][0].id}",
+    )
+
+
+def test_ties_are_no_support(tmp_path):
+    rows = scored("lstm", (0.5, 0.6, 0.7)) + scored("rnn", (0.5, 0.6, 0.7))
+    (finding,) = judged(tmp_path, rows, BETTER).findings
+    assert (finding.effect.low, finding.effect.high) == (0.0, 0.0)
+    assert finding.verdict == "refuted"
+
+
+def test_three_seeds_of_one_direction_are_not_yet_support(tmp_path):
+    """A coin gives three heads in one of eight throws."""
+    rows = scored("lstm", (0.6, 0.7, 0.9)) + scored("rnn", (0.59, 0.6, 0.6))
+    (finding,) = judged(tmp_path, rows, BETTER).findings
+    assert finding.effect.low < 0 < finding.effect.value
+    assert finding.verdict == "undecided"
+
+
+def test_many_lengths_of_one_seed_are_one_seed(tmp_path):
+    rows = [row for length in (64, 128, 256) for row in scored("lstm", (0.9,), length=length)]
+    (finding,) = judged(tmp_path, rows, LEVEL).findings
+    assert finding.verdict == "undecided"
+    assert "3 cells of one seed" in finding.why
+    (tmp_path / "more").mkdir()
+    rows += [row for length in (64, 128) for row in scored("lstm", (0.9, 0.91), length=length)]
+    assert judged(tmp_path / "more", dict_of(rows), LEVEL).verdict == "supported"
+
+
+def dict_of(rows):
+    """Each run once."""
+    return list({run.id: (run, changes) for run, changes in rows}.values())
 
 
 def test_what_a_snippet_asks_for_decides(tmp_path):
@@ -182,6 +270,36 @@ def test_shares_of_outcomes_are_compared_with_newcombes_interval(tmp_path, witho
     (finding,) = judged(tmp_path, rows, evidence).findings
     assert finding.verdict == verdict
     assert finding.effect.value == pytest.approx(without / 6)
+
+
+def test_a_share_leaves_out_no_run(tmp_path):
+    rows = clipped(6, 6, None) + clipped(0, 6, 1.0)
+    evidence = (
+        "{metric: status, share_of: diverged, group: {training.clip_norm: null}, "
+        "against: {training.clip_norm: 1.0}, above: 0, min_n: 5}"
+    )
+    (finding,) = judged(tmp_path, rows[:-1], evidence, missing=[rows[-1][0]]).findings
+    assert (finding.verdict, finding.effect.missing) == (
+        "undecided",
+        "{training.clip_norm: 1.0}: 1 missing of 6 runs",
+    )
+    assert finding.remedies == (f"run what is missing: bench sweep {tmp_path}",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"status": "oom"}, "1 oom of 3 runs"), ({"metrics": {}}, "1 without memory_method of 3")],
+)
+def test_a_share_of_words_is_of_rows_that_all_have_one(tmp_path, changes, why):
+    rows = [measured("lstm", length, memory_method="malloc") for length in (64, 128, 256)]
+    rows[1] = (rows[1][0], changes)
+    evidence = (
+        "{metric: memory_method, share_of: malloc, group: {architecture: lstm}, "
+        "above: 0.9, exact: true}"
+    )
+    (finding,) = judged(tmp_path, rows, evidence).findings
+    assert (finding.verdict, finding.effect.value) == ("undecided", None)
+    assert why in finding.why
 
 
 def test_wilsons_interval_is_the_published_one():
@@ -264,7 +382,15 @@ def test_an_exponent_of_too_few_lengths_asks_for_a_longer_one(tmp_path):
     (finding,) = judged(tmp_path, rows, linear).findings
     assert "2 lengths measured, 3 are needed" in finding.why
     assert "length: 1024" in finding.remedies[-1]
-    assert "measure.instruments: [throughput]" in finding.remedies[-1]
+    assert "measure.instruments: [memory, throughput]" in finding.remedies[-1]
+
+
+def test_an_exponent_waits_for_the_lengths_that_never_ran(tmp_path):
+    rows = series("lstm", 1.0)
+    linear = "{exponent: train, group: {architecture: lstm}, between: [0.8, 1.2], min_n: 4}"
+    (finding,) = judged(tmp_path, rows[:-1], linear, missing=[rows[-1][0]]).findings
+    assert finding.verdict == "undecided"
+    assert "1 missing of 5 runs" in finding.why
 
 
 def test_all_evidence_has_to_hold(tmp_path):

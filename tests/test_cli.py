@@ -330,6 +330,14 @@ def test_without_a_reader_a_command_ends_without_a_word(tmp_path, words, unbuffe
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+def test_output_that_was_closed_from_the_start_is_no_error(tmp_path):
+    study = "title: T\nbase: {task: parity, length: 16}\ngrid: {architecture: [lstm]}\n"
+    (tmp_path / "study.yaml").write_text(study)
+    script = f"'{sys.executable}' -m bench table '{tmp_path}' >&-"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_of_one_line_gets_it():
     script = f"set -o pipefail; '{sys.executable}' -m bench list tasks | head -1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)

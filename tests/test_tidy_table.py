@@ -148,6 +148,54 @@ def test_a_setting_that_lost_a_seed_is_not_chosen_for_the_survivors(store: Store
     assert (cell["problems"], cell["other_problems"]) == ("", "1 diverged")
 
 
+def settings_of(store: Store, by_rate: dict[float, list[float | str]]) -> dict[str, Any]:
+    """The cell of {learning rate: [score of each seed, or how it ended]}."""
+    runs = []
+    for rate, values in by_rate.items():
+        for seed, value in enumerate(values):
+            run = synthetic.run(seed=seed, training={"steps": 300, "learning_rate": rate})
+            runs.append(run)
+            if isinstance(value, float):
+                store.write(synthetic.row(run, metrics=scored(value)))
+            elif value != "missing":
+                store.write(synthetic.row(run, value))  # type: ignore[arg-type]
+    return cells_of(store, runs)[("mqar", 128, "lstm")]
+
+
+@pytest.mark.parametrize(
+    ("many", "n_seeds", "problems"),
+    [
+        ([0.5, 0.5, 0.5, 0.5, 0.5], 5, ""),
+        ([0.5, 0.5, 0.5, 0.5, "diverged"], 4, "1 diverged"),
+        ([0.5, 0.5, 0.5, "missing", "missing"], 3, "2 missing"),
+    ],
+)
+def test_one_lucky_seed_is_not_chosen_over_several(
+    store: Store, many: list[float | str], n_seeds: int, problems: str
+) -> None:
+    cell = settings_of(store, {0.001: many, 0.01: [0.9]})
+    assert (cell["learning_rate"], cell["score"]) == (0.001, 0.5)
+    assert (cell["n_seeds"], cell["problems"]) == (n_seeds, problems)
+    assert cell["n_settings"] == 2
+
+
+def test_what_ended_badly_was_tried_and_what_never_ran_was_not(store: Store) -> None:
+    given: dict[float, list[float | str]] = {
+        0.001: [0.5, 0.6],
+        0.01: ["diverged", "diverged"],
+        0.1: ["oom", "missing"],
+        1.0: ["missing", "preempted"],
+    }
+    cell = settings_of(store, given)
+    assert cell["n_settings"] == 3
+    assert (cell["learning_rate_low"], cell["learning_rate_high"]) == (0.001, 0.1)
+
+
+def test_nothing_run_is_nothing_tried(store: Store) -> None:
+    cell = settings_of(store, {0.001: ["missing"]})
+    assert (cell["n_settings"], cell["learning_rate_low"]) == (0, 0.001)
+
+
 def test_one_seed_has_no_interval_and_equal_seeds_have_one_of_no_width(store: Store) -> None:
     one, *two = [synthetic.run(length=128), *(synthetic.run(length=256, seed=s) for s in (0, 1))]
     for run in (one, *two):
@@ -177,14 +225,49 @@ def test_observed_speed_of_a_training_run_is_no_measurement(store: Store) -> Non
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5, 9])
-def test_the_interval_is_that_of_scipy(n_seeds: int) -> None:
+def test_the_interval_is_that_of_scipy_widened_for_few_seeds(n_seeds: int) -> None:
     values = np.random.default_rng(1).random((4, n_seeds))
     low, high = bootstrap.interval(values)
+    factor = bootstrap.stretch(n_seeds)
     for line, ours in zip(values, zip(low, high, strict=True), strict=True):
         found = stats.bootstrap(
             (line,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(2)
         ).confidence_interval
-        assert ours == pytest.approx((found.low, found.high), abs=RESAMPLING_NOISE)
+        widened = [line.mean() + factor * (end - line.mean()) for end in found]
+        assert ours == pytest.approx(widened, abs=factor * RESAMPLING_NOISE)
+
+
+def test_the_quantiles_are_student_s() -> None:
+    for freedom in (*range(1, 30), 100, 10_000):
+        expected = stats.t.ppf(0.975, freedom)
+        assert bootstrap.student(freedom) == pytest.approx(expected, abs=0.001)
+    assert bootstrap.stretch(100_000) == pytest.approx(1.0, abs=0.001)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+def test_an_interval_holds_the_mean_as_often_as_it_says(n_seeds: int) -> None:
+    """Of two seeds their range would in half of all cases, of three in three quarters."""
+    values = np.random.default_rng(n_seeds).normal(size=(4000, n_seeds))
+    low, high = bootstrap.interval(values)
+    assert 0.92 < ((low <= 0) & (high >= 0)).mean() < 0.98
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_equal_architectures_seldom_get_two_ranks(n_seeds: int) -> None:
+    first, second = np.random.default_rng(n_seeds).normal(size=(2, 2000, n_seeds))
+    (low, high), (other_low, other_high) = bootstrap.interval(first), bootstrap.interval(second)
+    assert ((low > other_high) | (other_low > high)).mean() < 0.05
+
+
+def test_the_interval_of_a_fraction_stays_between_0_and_1(store: Store) -> None:
+    runs = [synthetic.run(task=task, seed=seed) for task in ("mqar", "adding") for seed in (0, 1)]
+    for run in runs:
+        store.write(synthetic.row(run, metrics=scored(0.99 - 0.05 * run.seed)))
+    cells = cells_of(store, runs)
+    fraction, error = cells[("mqar", 128, "lstm")], cells[("adding", 128, "lstm")]
+    assert fraction["score_high"] == 1.0
+    assert error["score_high"] > 1.0  # of a squared error no end is known
+    assert fraction["score_low"] == error["score_low"]
 
 
 def test_an_interval_depends_on_its_own_values_only() -> None:

@@ -74,7 +74,7 @@ def pairs(
 
 def _share(text: str) -> float:
     """5% as 0.05."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", text.strip())
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text.strip())
     if match is None:
         raise UserError(f"--fail-on-regression takes a percentage as in 5%, not {text!r}")
     return float(match[1]) / 100

@@ -16,6 +16,8 @@ from bench.spec import Run, parse_run
 from bench.study import Study
 
 MISSING = "missing"  # the status of a run that has no row
+NO_OUTCOME = (MISSING, "preempted")
+"""Statuses of runs that have not come to an end."""
 N_SHOWN_DIFFERENCES = 3
 
 

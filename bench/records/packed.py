@@ -74,8 +74,11 @@ def texts(path: Path, ids: Collection[str] | None = None) -> dict[str, str]:
 
 
 def frame(path: Path) -> pd.DataFrame | None:
-    """The tidy columns; None if another version wrote them and they have to be made from `row`."""
-    from bench.records.tidy import normalise, tidy
+    """The tidy columns; None if another version wrote them and they have to be made from `row`.
+
+    So they have where the columns are not those of tidy rows, though the file says that they are.
+    """
+    from bench.records.tidy import COLUMNS, METRICS, NUMERIC, normalise, tidy
 
     if not path.exists():
         return tidy(())
@@ -85,7 +88,10 @@ def frame(path: Path) -> pd.DataFrame | None:
         schema = pq.read_schema(path)
     except Exception as error:
         raise _unreadable(path, error) from None
-    if (schema.metadata or {}).get(b"layout") != LAYOUT:
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if (schema.metadata or {}).get(b"layout") != LAYOUT or not types.keys() >= {*COLUMNS, *METRICS}:
+        return None
+    if any(map(_is_text, (types[name] for name in NUMERIC))):
         return None
     return normalise(_read(path, [name for name in schema.names if name != "row"]).to_pandas())
 
@@ -99,7 +105,21 @@ def _read(path: Path, columns: list[str]) -> Table:
         raise _unreadable(path, error) from None
     if absent := [name for name in columns if name not in table.column_names]:
         raise UserError(f"{path} holds no rows: it has no column {absent[0]!r}; move it away")
+    for name in ("id", "status", "row"):
+        if name in columns and (not _is_text(table[name].type) or table[name].null_count):
+            raise UserError(
+                f"{path} holds no rows: its column {name!r} is not all texts; move it away"
+            )
+    twice = len(table) - len(table["id"].unique())
+    if twice:
+        raise UserError(f"{path} has {twice} ids more than once: it was not packed; move it away")
     return table
+
+
+def _is_text(type_: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

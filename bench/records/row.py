@@ -5,7 +5,6 @@ Units live in the names of the metrics: `train_tokens_per_s`, `step_ms_p50`, `pe
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -15,6 +14,8 @@ SCHEMA_VERSION = 1
 Status: TypeAlias = Literal[
     "ok", "oom", "timeout", "diverged", "failed", "preempted", "unsupported"
 ]
+MOST = 1e300
+"""No number of a row is larger: sums and means of larger ones are infinite."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -35,6 +36,12 @@ class Scored(BaseModel):
     baseline: float | None = Field(default=None, exclude_if=_unsaid)
     """The score of a trivial rule that reads a part of the input; None: the row does not say."""
     baseline_rule: str = Field(default="", exclude_if=_unsaid)
+
+    @field_validator("chance", "baseline")
+    @classmethod
+    def _finite(cls, level: float | None) -> float | None:
+        """A level that is no number is not known."""
+        return None if _not_finite(level) else level
 
 
 class Row(BaseModel):
@@ -81,10 +88,10 @@ class Row(BaseModel):
     @classmethod
     def _finite_curves(cls, curves: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: [(x, None if _not_finite(y) else y) for x, y in points]
+            name: [(x, None if _not_finite(y) else y) for x, y in points if not _not_finite(x)]
             for name, points in curves.items()
         }
 
 
 def _not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return isinstance(value, int | float) and not abs(value) <= MOST

@@ -145,13 +145,19 @@ def columns_of(rows: pd.DataFrame) -> pd.DataFrame:
         at = {_position(str(column), start): column for column in rows.columns}
         positions = sorted(position for position in at if position is not None)
         if positions:
-            values = rows[[at[position] for position in positions]].astype("float64")
-            values = values.set_axis(positions, axis=1)
+            values = pd.DataFrame(
+                {position: _numbers(rows[at[position]]) for position in positions}
+            )
             found[name] = values.ffill(axis=1).iloc[:, -1]
             found["stream_position"] = values.notna().mul(positions).max(axis=1).replace(0, np.nan)
     columns = {name: found.get(name, rows.get(name)) for name in COLUMNS}
-    made = pd.DataFrame(columns, index=rows.index)
-    return made.astype({name: "object" if name in TEXTS else "float64" for name in COLUMNS})
+    made = pd.DataFrame(columns, index=rows.index).astype(dict.fromkeys(TEXTS, "object"))
+    return made.assign(**{name: _numbers(made[name]) for name in COLUMNS if name not in TEXTS})
+
+
+def _numbers(column: pd.Series[Any]) -> pd.Series[float]:
+    """A column to compute with: a text in it is no value."""
+    return pd.to_numeric(column, errors="coerce").astype("Float64").astype("float64")
 
 
 def _position(name: str, start: str) -> int | None:

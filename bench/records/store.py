@@ -339,6 +339,8 @@ def _explain(error: ValidationError, text: str, where: str) -> UserError:
     except ValueError as syntax:
         what = "empty" if not text.strip() else f"not whole JSON ({syntax})"
         return UserError(f"{where} is {what}: no row; {HOW_TO_MEND}")
+    except RecursionError:
+        return UserError(f"{where} is nested too deeply: no row; {HOW_TO_MEND}")
     version = data.get("schema_version", 1) if isinstance(data, dict) else None
     if version is None:
         return UserError(f"{where} is no row but a JSON {type(data).__name__}; {HOW_TO_MEND}")

@@ -1,15 +1,18 @@
 """Rows summarised: one line per task, length and architecture, with seeds and settings decided.
 
 Where several settings were tried, the chosen one has the best mean val score, among those whose
-every seed ended well if there is one; what is reported is the test score at that setting. Speed and
-memory come from the run that measured alone on the machine. Nothing missing is averaged.
+every seed ended well if there is one, and of these among those with the most seeds. One lucky seed
+is not chosen where another setting was asked for several. What is reported is the test score at
+that setting. Speed and memory come from the run that measured alone on the machine. Nothing missing
+is averaged.
 
 task, length, architecture          the cell
 metric, unit, higher_is_better, chance, baseline, baseline_rule
 score, score_low, score_high        mean test score over seeds; its interval, missing if one seed
 n_seeds, n_wanted                   seeds that have a score, and seeds asked for
 setting, learning_rate              the chosen ones
-n_settings, learning_rate_low, learning_rate_high       tried
+n_settings, learning_rate_low, learning_rate_high       tried: those that ended badly too, but none
+                                                        of which no run has come to an end
 train_tokens_per_s, infer_tokens_per_s, each with _low and _high; peak_bytes
 parameters, state_bytes
 kernel, precision, accelerator, hardware, world_size    of the measuring run
@@ -32,6 +35,7 @@ import pandas as pd
 
 from bench.records import shown
 from bench.records.bootstrap import interval
+from bench.records.expected import NO_OUTCOME
 from bench.records.tidy import SPEEDS
 
 CELL = ["task", "length", "architecture"]
@@ -125,6 +129,7 @@ def _scores(trained: Frame) -> Frame:
     scored = (trained["status"] == "ok") & trained["test_score"].notna()
     trained = trained.assign(
         scored=scored,
+        tried=~trained["status"].isin(NO_OUTCOME),
         outcome=trained["status"].where(scored | (trained["status"] != "ok"), NO_SCORE),
         val_score=trained["val_score"].where(scored),
         test_score=trained["test_score"].where(scored),
@@ -133,6 +138,7 @@ def _scores(trained: Frame) -> Frame:
     settings = groups.agg(
         n_wanted=("seed", "nunique"),
         n_seeds=("scored", "sum"),
+        tried=("tried", "any"),
         val=("val_score", "mean"),
         n_val=("val_score", "count"),
         score=("test_score", "mean"),
@@ -145,18 +151,21 @@ def _scores(trained: Frame) -> Frame:
     ).reset_index()
     sign = np.where(settings["higher"].fillna(True).astype(bool), -1.0, 1.0)
     settings["loss"] = settings["val"].where(settings["n_val"] == settings["n_seeds"]) * sign
-    settings["complete"] = settings["n_seeds"] == settings["n_wanted"]
+    asked = settings.groupby(CELL, observed=True)["n_wanted"].transform("max")
+    several = settings["n_seeds"] >= asked.clip(upper=2)
+    settings["whole"] = several & (settings["n_seeds"] == settings["n_wanted"])
     settings = settings.sort_values(
-        [*CELL, "complete", "n_seeds", "loss", "learning_rate", "setting"],
+        [*CELL, "whole", "n_seeds", "loss", "learning_rate", "setting"],
         ascending=[True, True, True, False, False, True, True, True],
         kind="stable",
     )
     chosen = settings.drop_duplicates(CELL).set_index(CELL)
-    tried = settings.groupby(CELL, observed=True)
+    tried = settings[settings["tried"]].groupby(CELL, observed=True)
     chosen["n_settings"] = tried["setting"].nunique()
-    chosen["learning_rate_low"] = tried["learning_rate"].min()
-    chosen["learning_rate_high"] = tried["learning_rate"].max()
-    chosen = chosen.drop(columns=["val", "n_val", "higher", "loss", "complete"])
+    window = tried["learning_rate"].agg(["min", "max"]).reindex(chosen.index)
+    for name, end in (("low", "min"), ("high", "max")):
+        chosen[f"learning_rate_{name}"] = window[end].fillna(chosen["learning_rate"])
+    chosen = chosen.drop(columns=["val", "n_val", "higher", "loss", "tried", "whole"])
     return _with_intervals(_with_problems(chosen, trained), trained)
 
 
@@ -169,10 +178,13 @@ def _with_intervals(chosen: Frame, trained: Frame) -> Frame:
     sizes = picked.groupby(CELL, observed=True)["test_score"].transform("size")
     for n_seeds in sorted(set(sizes) - {0, 1}):
         part = picked[sizes == n_seeds]
-        ends = interval(part["test_score"].to_numpy(dtype=float).reshape(-1, n_seeds))
+        lines = part["test_score"].to_numpy(dtype=float).reshape(-1, n_seeds)
+        low, high = interval(lines)
+        fraction = (part["unit"].iloc[::n_seeds] == "fraction").to_numpy()  # 0 to 1
+        low = np.where(fraction, np.maximum(low, np.minimum(0.0, lines.min(axis=1))), low)
+        high = np.where(fraction, np.minimum(high, np.maximum(1.0, lines.max(axis=1))), high)
         cells = pd.MultiIndex.from_frame(part[CELL].iloc[::n_seeds])
-        for name, end in zip(("score_low", "score_high"), ends, strict=True):
-            chosen.loc[cells, name] = end
+        chosen.loc[cells, "score_low"], chosen.loc[cells, "score_high"] = low, high
     return chosen
 
 

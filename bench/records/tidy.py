@@ -14,7 +14,7 @@ them baseline and baseline_rule, the score of a trivial rule, where a row says i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -50,6 +50,9 @@ METRICS = (
 FLOATS = ("learning_rate", "chance")
 FLAGS = ("higher_is_better",)
 COUNTS = ("length", "seed", "world_size", "steps_done", "best_step", "rounds", "width")
+NUMERIC = (*FLOATS, *FLAGS, *METRICS, "length", "seed", "world_size")
+"""Columns that every tidy table has and that are no texts."""
+MOST_INTEGER = 2.0**62  # that a column of integers is asked to hold
 COUNT_ENDINGS = ("_bytes", "parameters")
 
 
@@ -135,7 +138,8 @@ def _origin(provenance: dict[str, Any], run: Run) -> dict[str, str | None]:
         hardware = f"{provenance.get('processor')}, {cores} cores, {threads} used"
     elif device is not None and (n_devices := run.resources.devices * run.resources.nodes) > 1:
         hardware = f"{n_devices} x {device}"
-    versions = {"python": provenance.get("python"), **provenance.get("versions", {})}
+    given = provenance.get("versions")
+    versions = {"python": provenance.get("python"), **(given if isinstance(given, dict) else {})}
     return {
         "accelerator": None if device is None else "cpu" if device == "cpu" else "cuda",
         "hardware": hardware,
@@ -153,11 +157,13 @@ def _typed(name: str, column: pd.Series[Any] | None, n_lines: int) -> pd.Series[
     if name in COLUMNS and name not in (*COUNTS, *FLOATS):
         return column.astype("str")
     try:
-        numbers = pd.to_numeric(column).astype("Float64").astype("float64")
+        # Of a column that tables compute with, a text is no value.
+        errors: Literal["coerce", "raise"] = "coerce" if name in METRICS else "raise"
+        numbers = pd.to_numeric(column, errors=errors).astype("Float64").astype("float64")
     except (TypeError, ValueError):
         return column.map(lambda value: None if pd.isna(value) else _plain(value)).astype("str")
     if name in COUNTS or name.endswith(COUNT_ENDINGS):
-        whole = numbers.isna() | (numbers % 1 == 0)
+        whole = numbers.isna() | ((numbers % 1 == 0) & (numbers.abs() < MOST_INTEGER))
         return numbers.astype("Int64") if bool(whole.all()) else numbers
     return numbers
 

@@ -23,7 +23,7 @@ def lifted(text: str) -> dict[str, Any] | None:
     """An earlier version's row as today's data; None if it is none, or no way leads here."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int or version >= SCHEMA_VERSION:

@@ -8,7 +8,8 @@ better, and 0 where lower is better (an error, a loss, bits); of other metrics i
 The interquartile mean over all runs, cells and seeds together, drops the worst and the best
 quarter: Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3. Every cell weighs the
 same, however many seeds it has. The interval is their stratified bootstrap: seeds are drawn anew
-within each cell. It says what other seeds would do on these tasks, and nothing about other tasks.
+within each cell; and it is widened for the few seeds of the cells (`bench.records.bootstrap`). It
+says what other seeds would do on these tasks, and nothing about other tasks.
 
 N runs, C cells, R resamples.
 """
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.records.bootstrap import stretch
 from bench.records.seeds import scored_runs
 from bench.records.summary import CELL, lines_of
 
@@ -111,7 +113,8 @@ def interquartile_means(samples: Iterable[Sample]) -> dict[str, Mean]:
             alike.setdefault(sample.cell.tobytes(), []).append(sample)
     found = {}
     for group in alike.values():
-        ends = _ends(group) if np.bincount(group[0].cell).min() > 1 else [(None, None)] * len(group)
+        sizes = np.bincount(group[0].cell)
+        ends = _ends(group) if sizes.min() > 1 else [(None, None)] * len(group)
         for sample, (low, high) in zip(group, ends, strict=True):
             order = np.argsort(sample.values, kind="stable")
             weights = sample.weights[order, None]
@@ -119,6 +122,9 @@ def interquartile_means(samples: Iterable[Sample]) -> dict[str, Mean]:
             if low is not None and high is not None:
                 # Rounding must not put both ends on one side of the value.
                 low, high = min(low, value), max(high, value)
+                # Where cells differ more than their seeds, those of the middle half say all.
+                factor = stretch(int(sizes.min()), max(1, len(sizes) // 2))
+                low, high = value + factor * (low - value), value + factor * (high - value)
             mean = Mean(value=value, low=low, high=high, n_runs=len(sample.values))
             found[sample.architecture] = mean
     return found

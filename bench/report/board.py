@@ -36,7 +36,8 @@ N_HINTED = 6  # ids that are shown beside a link
 LEGEND = (
     Paragraph(
         "mean over seeds of the test score at the setting with the best mean val score, with its "
-        "95% interval (percentile bootstrap over seeds; with three seeds that is their range).",
+        "95% interval (bootstrap over seeds, widened for how few they are). What other test "
+        "examples would do is not in it.",
         "Score",
     ),
     Paragraph(
@@ -56,7 +57,8 @@ LEGEND = (
     ),
     Paragraph(
         "0 is chance and 1 perfect. Overall it is the interquartile mean over all runs, every task "
-        "and length weighing the same, with its 95% interval (bootstrap of the seeds within each). "
+        "and length weighing the same, with its 95% interval (bootstrap of the seeds within each, "
+        "widened for how few they are). "
         "No mean is taken over cells of which one is missing.",
         "Normalised score",
     ),

@@ -8,8 +8,13 @@ exponent      of bench/report/scaling.py, or the difference of two
 
 A pair has the same task, length and seed, those left out that the two patterns fix differently.
 Where a group was trained at several settings, the one that val chose counts, as in every table.
-Intervals: bootstrap over rows or pairs; of a single row its own, where it measured one; Wilson's of
-a share, Newcombe's of a difference of shares. Two speeds differ by no less than noise allows.
+Intervals: bootstrap over rows or pairs, widened for how few they are; of a single row its own,
+where it measured one; Wilson's of a share, Newcombe's of a difference of shares. Two speeds differ
+by no less than noise allows.
+
+Nothing is said of a group with a run that has no row, or none of the column: who ended badly is not
+left out. (An exponent is of the lengths that fit into memory.) What training gave has to be of two
+seeds at least, however many tasks and lengths there are.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ import pandas as pd
 
 from bench.labels import Labels
 from bench.records.bootstrap import interval
-from bench.records.expected import MISSING
+from bench.records.expected import NO_OUTCOME
 from bench.records.noise import least_ratio
 from bench.records.summary import lines_of, summarise
 from bench.records.tidy import SPEEDS
@@ -38,8 +43,6 @@ from bench.study import Study, matches
 
 Z95 = 1.959964  # half a 95% interval in standard errors
 PAIRED = ("task", "length", "seed")
-NO_OUTCOME = (MISSING, "preempted")
-"""Statuses of runs that have not come to an end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +115,13 @@ def _giving(evidence: Evidence) -> Callable[[Run], bool]:
     instrument = evidence.instrument
     if instrument is not None:
         return lambda run: instrument in run.measure.instruments
-    trained = evidence.metric is not None and re.fullmatch(OF_TRAINING, evidence.metric)
+    trained = _trained(evidence)
     return lambda run: run.purpose == "train" or not trained
+
+
+def _trained(evidence: Evidence) -> bool:
+    """Whether it is of a column that training gives, and that seeds move."""
+    return evidence.metric is not None and bool(re.fullmatch(OF_TRAINING, evidence.metric))
 
 
 def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:
@@ -130,11 +138,17 @@ def effect(evidence: Evidence, group: Group, against: Group | None) -> Effect:
         if isinstance(values, str):
             return Effect(missing=values)
     tables = [values for values in found if isinstance(values, dict)]
-    if against is None:
-        return _level(list(tables[0].values()), evidence)
-    shared = [key for key in tables[0] if key in tables[1]]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
     if not shared:
         return Effect(missing="no row of one group has the same task, length and seed in the other")
+    if alone := _unpaired(tables, keys):
+        return Effect(missing=alone)
+    if "seed" in keys and len(shared) > 1 and _trained(evidence):
+        place = keys.index("seed")
+        if len({key[place] for key in shared}) == 1:
+            return Effect(missing=f"{len(shared)} cells of one seed: no interval over seeds")
+    if against is None:
+        return _level(list(tables[0].values()), evidence)
     pairs = [(tables[0][key], tables[1][key]) for key in shared]
     return _ratio(pairs, evidence) if evidence.by == "ratio" else _difference(pairs, evidence)
 
@@ -148,7 +162,7 @@ def _keys(sides: Sequence[Group]) -> list[str]:
 
 def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...], _Value] | str:
     """The values of a group by key, or why there are none."""
-    lines = _chosen(group.lines).sort_values("id", kind="stable")
+    lines = chosen(group.lines).sort_values("id", kind="stable")
     shown = f"{{{_shown(group.pattern)}}}"
     if lines.empty:
         return f"no run of the study is {shown} with a {metric}"
@@ -156,10 +170,7 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     numbers = numbers.where(lines["status"] == "ok")
     if numbers.isna().any():
-        outcomes = lines["status"].where(lines["status"] != "ok", f"without {metric}")
-        counts = outcomes[numbers.isna()].value_counts().sort_index()
-        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-        return f"{shown}: {told} of {len(lines)} runs"
+        return _lost(group, lines, numbers.isna(), metric)
     found: dict[tuple[Any, ...], _Value] = {}
     for line, value in zip(lines_of(lines), numbers, strict=True):
         key = tuple(line[name] for name in keys)
@@ -180,14 +191,35 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
     return found
 
 
-def _chosen(lines: pd.DataFrame) -> pd.DataFrame:
+def _unpaired(tables: Sequence[Mapping[tuple[Any, ...], _Value]], keys: Sequence[str]) -> str:
+    """Which task and length one group alone has; a mean over the others would leave it out."""
+    places = [index for index, name in enumerate(keys) if name != "seed"]
+    cells = [{tuple(key[index] for index in places): None for key in table} for table in tables]
+    for mine, theirs in zip(cells, reversed(cells), strict=True):
+        for cell in mine:
+            if cell not in theirs:
+                where = ", ".join(
+                    f"{keys[i]} {value}" for i, value in zip(places, cell, strict=True)
+                )
+                return f"one group alone was run at {where}: the other has to be run there too"
+    return ""
+
+
+def _lost(group: Group, lines: pd.DataFrame, absent: pd.Series[bool], metric: str) -> str:
+    """`{architecture: lstm}: 1 diverged, 2 missing of 6 runs`."""
+    outcomes = lines["status"].where(lines["status"] != "ok", f"without {metric}")
+    counts = outcomes[absent].value_counts().sort_index()
+    told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+    return f"{{{_shown(group.pattern)}}}: {told} of {len(lines)} runs"
+
+
+def chosen(lines: pd.DataFrame) -> pd.DataFrame:
     """Without the settings that val did not choose."""
     trained = lines[lines["purpose"] == "train"]
     if trained["setting"].nunique() < 2:
         return lines
     cells = ["task", "length", "architecture", "setting"]
-    chosen = summarise(trained)[cells].dropna()
-    kept = pd.MultiIndex.from_frame(chosen)
+    kept = pd.MultiIndex.from_frame(summarise(trained)[cells].dropna())
     mine = pd.MultiIndex.from_frame(lines[cells])
     return lines[mine.isin(kept) | (lines["purpose"] != "train").to_numpy()]
 
@@ -270,14 +302,17 @@ def _share(evidence: Evidence, group: Group, against: Group | None) -> Effect:
     counts: list[tuple[int, int]] = []
     rows: list[str] = []
     for side in sides:
-        known = side.lines[~side.lines["status"].isin(NO_OUTCOME)]
-        if metric != "status":
-            known = known[known["status"] == "ok"]
-        if known.empty:
+        lines = side.lines
+        if lines.empty:
             return Effect(missing=f"no row of {{{_shown(side.pattern)}}}", rows=tuple(rows))
-        told = known[metric].dropna() if metric in known else ()
-        counts.append((sum(fnmatchcase(str(value), word) for value in told), len(known)))
-        rows += sorted(known["id"])
+        told = lines[metric] if metric in lines else pd.Series(None, lines.index, dtype=object)
+        absent = lines["status"].isin(NO_OUTCOME)
+        if metric != "status":
+            absent |= told.isna() | (lines["status"] != "ok")
+        if absent.any():
+            return Effect(missing=_lost(side, lines, absent, metric), rows=tuple(rows))
+        counts.append((sum(fnmatchcase(str(value), word) for value in told), len(lines)))
+        rows += sorted(lines["id"])
     shares = [k / n for k, n in counts]
     ends = [(k / n, k / n) if evidence.exact else _wilson(k, n) for k, n in counts]
     n = min(n for _, n in counts)
@@ -306,6 +341,9 @@ def _exponent(evidence: Evidence, group: Group, against: Group | None) -> Effect
     quantity = QUANTITIES[evidence.exponent]
     found, rows = [], []
     for side in [group] if against is None else [group, against]:
+        absent = side.lines["status"].isin(NO_OUTCOME)
+        if absent.any():
+            return Effect(missing=_lost(side, side.lines, absent, quantity.column))
         of_side = exponents(side.lines, quantity)
         shown = _shown(side.pattern)
         if not of_side:

@@ -30,15 +30,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import pandas as pd
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from bench import plain_yaml
+from bench import listing, plain_yaml, plugins
 from bench.errors import UserError, from_validation, unknown
 from bench.records.tidy import COLUMNS, METRICS, SPEEDS
 from bench.report.series import QuantityName
@@ -54,6 +56,7 @@ WORDS = ("null", "true", "false")
 
 Pattern: TypeAlias = Annotated[dict[str, JsonValue], Field(min_length=1)]
 Relation: TypeAlias = Literal["above", "below", "between"]
+MOST_COMPARISONS = 10_000  # that one piece of evidence may stand for
 RELATIONS: tuple[Relation, ...] = ("above", "below", "between")
 
 INSTRUMENT_COLUMNS = {
@@ -101,7 +104,7 @@ class Evidence(Spec):
     above: float | None = None
     below: float | None = None
     between: tuple[float, float] | None = None
-    min_n: int = Field(2, ge=1)  # rows or pairs; of an exponent, lengths
+    min_n: int = Field(2, ge=1, le=1000)  # rows or pairs; of an exponent, lengths
     exact: bool = False  # a count that no noise moves: one row is enough, and its own interval
 
     @model_validator(mode="after")
@@ -112,6 +115,8 @@ class Evidence(Spec):
             raise ValueError(f"give one of {', '.join(RELATIONS)}")
         if self.between is not None and self.between[0] > self.between[1]:
             raise ValueError("between is a low and a high end")
+        if math.prod(map(len, self.each.values())) > MOST_COMPARISONS:
+            raise ValueError(f"each is more than {MOST_COMPARISONS} comparisons")
         if self.share_of is not None and (self.metric is None or self.by == "ratio"):
             raise ValueError("share_of is of a metric, and compared by difference")
         if self.by == "ratio" and (self.against is None or self.exponent is not None):
@@ -132,6 +137,11 @@ class Evidence(Spec):
             return self.above, float("inf")
         assert self.below is not None
         return float("-inf"), self.below
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is where the effect has to lie: above and below leave out the bound."""
+        low, high = self.region
+        return low <= value <= high if self.between is not None else low < value < high
 
     def one_by_one(self) -> Iterator[Evidence]:
         """Itself for each value of `each`, set in both patterns."""
@@ -229,10 +239,47 @@ def _problems(
             place: list[str | int] = ["claims", i, "evidence", j]
             if evidence.metric is not None and not _is_column(evidence.metric, frame):
                 yield [*place, "metric"], str(unknown("column", evidence.metric, frame.columns))
+            elif evidence.metric in frame and evidence.share_of is None:
+                column = frame[evidence.metric]
+                if column.notna().any() and not pd.api.types.is_numeric_dtype(column):
+                    problem = (
+                        f"the column {evidence.metric} holds words: give share_of, one of them"
+                    )
+                    yield [*place, "metric"], problem
             for part in ("group", "against", "each"):
                 for key in getattr(evidence, part) or ():
                     if problem := _key_problem(key):
                         yield [*place, part, key], problem
+            for part, kind, name in _names(evidence):
+                if name not in (choices := _choices_of(kind, frame, name)):
+                    yield [*place, part, kind], str(unknown(kind, name, choices))
+
+
+def _names(evidence: Evidence) -> Iterator[tuple[str, Literal["architecture", "task"], str]]:
+    """Every architecture and task that evidence names: the part of it, which, and the name."""
+    kinds: tuple[Literal["architecture", "task"], ...] = ("architecture", "task")
+    for part in ("group", "against", "each"):
+        pattern = getattr(evidence, part) or {}
+        for kind in kinds:
+            given = pattern.get(kind)
+            for value in given if isinstance(given, list) else [given]:
+                name = value.get("name") if isinstance(value, Mapping) else value
+                if name is not None:
+                    yield part, kind, str(name)
+
+
+def _choices_of(kind: Literal["architecture", "task"], frame: pd.DataFrame, name: str) -> set[str]:
+    """What a study or this program calls so; the sources are only read if the study does not."""
+    known = set(frame[kind]) | set(frame[f"{kind}_name"])
+    if name in known:
+        return known
+    return known | _registered("architectures" if kind == "architecture" else "tasks")
+
+
+@cache
+def _registered(catalogue: plugins.Catalogue) -> frozenset[str]:
+    """What a catalogue has; read from sources, once."""
+    return frozenset({*listing.built_in(catalogue), *plugins.outside(catalogue)})
 
 
 def _is_column(name: str, frame: pd.DataFrame) -> bool:
@@ -248,6 +295,8 @@ def _is_column(name: str, frame: pd.DataFrame) -> bool:
 
 def _key_problem(key: str) -> str:
     section = key.partition(".")[0]
+    if key in RUN_KEYS:
+        return f"{key!r} is a section; name a key in it: {key}.{RUN_KEYS[key][0]}, ..."
     if key == PURPOSE or (section in ("architecture", "task") and "." in key):
         return ""
     if "." not in key and key not in RUN_KEYS[""]:

@@ -95,7 +95,7 @@ def _finding(evidence: Evidence, study: Study, asked: Asked) -> Finding:
         verdict=verdict,
         why=why,
         asked=not any(side.lines.empty for side in sides) and (found.n > 0 or unfinished),
-        remedies=tuple(remedies(evidence, sides, study)) if verdict == "undecided" else (),
+        remedies=tuple(remedies(evidence, sides, found, study)) if verdict == "undecided" else (),
     )
 
 
@@ -107,10 +107,12 @@ def _verdict(evidence: Evidence, found: Effect) -> tuple[Verdict, str]:
         return "undecided", f"{found.n} of the {least} that are needed"
     if found.low is None or found.high is None:
         return "undecided", "one row, which has no interval of its own"
-    low, high = evidence.region
-    if low <= found.low and found.high <= high:
+    ends = (found.low, found.high)
+    inside = [evidence.holds(end) for end in ends]
+    if all(inside):
         return "supported", ""
-    if found.high < low or found.low > high:
+    low, high = evidence.region
+    if not any(inside) and (found.high <= low or found.low >= high):
         return "refuted", ""
     return "undecided", "the interval reaches across"
 

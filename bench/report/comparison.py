@@ -3,8 +3,7 @@
 A cell is a task, length and architecture of one label. What is called a difference:
 
 score       the 95% interval of the mean difference does not hold 0: Student's, of runs of the same
-            seed where both have the same seeds, otherwise Welch's. One seed decides nothing. (The
-            bootstrap of two or three seeds is too narrow to call a difference.)
+            seed where both have the same seeds, otherwise Welch's. One seed decides nothing.
 speed       the ratio is as large as `bench.records.noise` asks, by the worse of both noise floors
             and by how much the machine itself was slower in one of the sessions, and its own
             interval does not hold 1. Speeds of batches of two sizes are not compared.
@@ -145,7 +144,7 @@ def _changes(
 ) -> Iterator[Change]:
     task, length, architecture = key
     for quantity in QUANTITIES:
-        values = [finite(cell[quantity.column]) if cell else None for cell in cells]
+        values = [_value(quantity, cell) for cell in cells]
         if values == [None, None]:
             continue
         change = Change(
@@ -171,6 +170,12 @@ def _changes(
             yield _speed(change, before, after)
         else:
             yield _memory(change, before, after)
+
+
+def _value(quantity: Quantity, cell: Mapping[str, Any] | None) -> float | None:
+    """What a cell has of a quantity; a speed or a memory of nothing is none."""
+    found = finite(cell[quantity.column]) if cell else None
+    return None if found is None or (quantity.kind != "score" and found <= 0) else found
 
 
 def _higher_is_better(quantity: Quantity, cells: Sequence[Mapping[str, Any] | None]) -> bool:

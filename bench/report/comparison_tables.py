@@ -16,8 +16,14 @@ from bench.report.document import Heading, Paragraph, Part, Table, as_markdown
 Format: TypeAlias = Literal["md", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 HEADINGS = ("task", "length", "architecture", "what", "before", "after", "change", "remark")
+CSV_COLUMNS = (
+    *("task", "length", "architecture", "quantity", "higher_is_better"),
+    *("before", "after", "change", "change_low", "change_high", "verdict", "remark"),
+)
 RIGHT = frozenset((1, 4, 5, 6))
 ORDER: tuple[Verdict, ...] = get_args(Verdict)
+TESTED: tuple[Verdict, ...] = ("worse", "better", "no difference")
+FALSE_SHARE = 0.05  # of cells without a change, outside of their 95% interval by chance
 TITLES: dict[Verdict, str] = {
     "worse": "Worse",
     "lost": "Lost: a value before, and none after",
@@ -34,8 +40,7 @@ def render(found: Comparison, names: tuple[str, str], format: Format) -> str:  #
     """The comparison of studies of these names. Equal rows give equal bytes."""
     if format == "csv":
         records = [_record(one) for one in found.changes]
-        columns = list(_record(found.changes[0])) if found.changes else []
-        table = pd.DataFrame.from_records(records, columns=columns)
+        table = pd.DataFrame.from_records(records, columns=list(CSV_COLUMNS))
         return table.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     if format == "md":
         return as_markdown(_parts(found, names))
@@ -64,6 +69,12 @@ def _parts(found: Comparison, names: tuple[str, str]) -> list[Part]:
         counts = Counter(one.verdict for one in found.changes if one.quantity is quantity)
         if counts:
             told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+            tested = sum(counts[verdict] for verdict in TESTED)
+            if quantity.kind == "score" and tested:
+                told += (
+                    f". Each cell is tested for itself: of {tested} that are the same about "
+                    f"{number(FALSE_SHARE * tested, 2)} would be called better or worse"
+                )
             parts.append(Paragraph(f"{told}.", f"{quantity.title}, {counts.total()} cells"))
     if found.unlike:
         parts.append(Paragraph(f"speeds and memory are of different {found.unlike}.", "warning"))

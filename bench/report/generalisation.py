@@ -147,7 +147,8 @@ def _scores(runs: Frame, cell: dict[str, Any], length: int) -> pd.Series[float]:
     name = "test_score" if own else f"test_{cell['metric']}_at_{length}"
     if name not in runs:
         return pd.Series(np.nan, index=runs.index)
-    return runs[name].where(runs["status"] == "ok").astype("float64")
+    numbers = pd.to_numeric(runs[name], errors="coerce").astype("Float64").astype("float64")
+    return numbers.where(runs["status"] == "ok")
 
 
 def _reasons(runs: Frame, values: pd.Series[float], length: int) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import altair as alt
 import pandas as pd
 
+from bench.records.markdown import finite
 from bench.records.summary import lines_of
 from bench.report import panels
 from bench.report.palette import Look
@@ -45,9 +46,9 @@ def points(frame: pd.DataFrame, source: Source = "input") -> list[Point]:
         return []
     found: list[Point] = []
     for line in lines_of(frame[frame[column].notna()]):
-        curves = json.loads(line[column])
+        curves = _curves(line[column])
         for stage in STAGES:
-            found += _relative(line, stage, curves["k"], curves.get(stage, []))
+            found += _relative(line, stage, curves.get("k", []), curves.get(stage, []))
     return found
 
 
@@ -147,8 +148,25 @@ def panel(stage: str, drawn: Sequence[Look], scale: Any) -> Chart:
     return alt.layer(rule.encode(y=alt.Y("share:Q", scale=scale, axis=axis)), line, dots)
 
 
+def _curves(text: object) -> dict[str, list[float | None]]:
+    """The distances and the values of each stage; nothing of what is no such text."""
+    try:
+        given = json.loads(str(text))
+    except (ValueError, RecursionError):
+        return {}
+    lists = {
+        name: [finite(value) for value in values]
+        for name, values in (given.items() if isinstance(given, dict) else ())
+        if isinstance(values, list)
+    }
+    distances = lists.get("k", [None])
+    if not all(k is not None and k > 0 for k in distances):
+        return {}
+    return {name: values for name, values in lists.items() if len(values) == len(distances)}
+
+
 def _relative(
-    line: dict[str, Any], stage: str, distances: list[int], values: list[float | None]
+    line: dict[str, Any], stage: str, distances: list[float | None], values: list[float | None]
 ) -> list[Point]:
     """The points of one curve, each divided by the first."""
     first = values[0] if values else None

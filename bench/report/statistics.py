@@ -119,7 +119,7 @@ def fastest(cells: Frame, speed: str) -> Frame:
     Plain PyTorch is not ranked against fused kernels: it counts only where there is nothing else.
     `speed` is `train_tokens_per_s` or `infer_tokens_per_s`.
     """
-    known = cells[cells[speed].notna()].sort_values(speed, ascending=False, kind="stable")
+    known = cells[cells[speed] > 0].sort_values(speed, ascending=False, kind="stable")
     classes = known["kernel"].map(kernel_class)
     for one in ("library", "reference"):
         if (classes == one).any():

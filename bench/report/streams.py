@@ -14,6 +14,10 @@ from bench.records.markdown import between, count, escape, number, table
 from bench.report.statistics import kernel_class
 
 STREAMS = re.compile(r"(stream(\d*))_(?:us_p50|state_bytes)_at_(\d+)")
+NUMBERS = (
+    *("us_p50", "us_p50_low", "us_p50_high", "us_p99", "state_bytes", "drift"),
+    *("us_per_1000_tokens_read", "state_bytes_per_token"),
+)
 KEYS = ("task", "length", "architecture")
 LEGEND = """\
 - **At P**: microseconds of one step after P tokens, median and its 95% interval. Several streams \
@@ -57,7 +61,11 @@ def streams(frame: pd.DataFrame) -> pd.DataFrame:
                     "id": run["id"],
                 }
             )
-    return pd.DataFrame.from_records(lines)
+    found = pd.DataFrame.from_records(lines)
+    # A text among the numbers is no value.
+    return found.assign(
+        **{name: pd.to_numeric(found[name], errors="coerce") for name in NUMBERS if name in found}
+    )
 
 
 def as_csv(frame: pd.DataFrame) -> str:
