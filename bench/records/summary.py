@@ -49,7 +49,7 @@ MEASURED = [
 ]
 HOST = ["kernel", "precision", "accelerator", "hardware", "world_size", "tokens_per_batch"]
 OF_TRAINING = [  # all that is read of runs that trained: to copy the others takes long
-    *(*CELL, "id", "status", "seed", "setting", "learning_rate", "higher_is_better"),
+    *(*CELL, "id", "status", "seed", "setting", "learning_rate", "unit", "higher_is_better"),
     *("test_score", "val_score", "parameters", "state_bytes", "kernel", "precision"),
 ]
 SHOWN_INSTRUMENTS = ("throughput", "memory")
