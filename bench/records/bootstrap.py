@@ -37,7 +37,7 @@ def student(freedom: int) -> float:
     if freedom <= len(STUDENT95):
         return STUDENT95[freedom - 1]
     z = Z95
-    return (
+    return float(
         z
         + (z**3 + z) / (4 * freedom)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
