@@ -15,6 +15,8 @@ tests hold both parts against scipy. What two or three seeds say is little, and 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,7 +39,7 @@ def student(freedom: int) -> float:
     if freedom <= len(STUDENT95):
         return STUDENT95[freedom - 1]
     z = Z95
-    return (
+    return float(
         z
         + (z**3 + z) / (4 * freedom)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
@@ -51,7 +53,7 @@ def stretch(n_seeds: int, n_cells: int = 1) -> float:
     Of a mean over cells whose seeds are drawn anew within each: their variances are estimated
     together, so that the quantile allows for less.
     """
-    bias = (n_seeds / (n_seeds - 1)) ** 0.5
+    bias = math.sqrt(n_seeds / (n_seeds - 1))
     return student(n_cells * (n_seeds - 1)) / Z95 * bias
 
 

@@ -7,6 +7,7 @@ interval shrinks with their number, and its ends leave the bound.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -95,7 +96,7 @@ def _seeds_that_decide(evidence: Evidence, found: Effect) -> int | None:
     )
 
     def half(n: int) -> float:
-        return student(n - 1) / n**0.5
+        return student(n - 1) / math.sqrt(n)
 
     least = found.n + 1
     while least <= MOST_SEEDS and half(least) >= allowed * half(found.n):
