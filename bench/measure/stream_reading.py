@@ -3,6 +3,10 @@
 The last token before a position is read by `step`, so that the state is one that a stream leaves,
 and its size that of a stream: a chunk may leave a view of itself.
 
+Several streams have read the same tokens up to that last one: one stream is read, and its state is
+given to all of them. What a step costs does not depend on the values, and 64 streams of a million
+tokens would take an hour to read.
+
 B batch, T time, D width, P position: tokens read so far.
 """
 
@@ -15,11 +19,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from architectures.body import Body, State, state_bytes
 from bench.training.execute import diagnose
 
-CHUNK_TOKENS = 8192  # of all rows together
+CHUNK_TOKENS = 8192
 MASK_NUMBERS = 1 << 24
 """A body that sees all earlier tokens may make a mask of a chunk by them: 16 MiB of booleans."""
 PATIENCE = 2.0
@@ -53,14 +58,16 @@ class Source:
     generator: torch.Generator
 
     def __call__(self, length: int) -> Tensor:
-        """The next x (B, T, D)."""
-        shape = (self.batch, length, self.width)
-        device = self.generator.device
-        return torch.randn(shape, generator=self.generator, device=device).to(self.dtype)
+        """The next x (1, T, D) of one stream."""
+        return self._normal(1, length, self.width)
 
     def token(self) -> Tensor:
-        """The next x_t (B, D), in memory of its own."""
-        return self(1).squeeze(1)
+        """The next x_t (B, D) of all streams, in memory of its own."""
+        return self._normal(self.batch, self.width)
+
+    def _normal(self, *shape: int) -> Tensor:
+        device = self.generator.device
+        return torch.randn(shape, generator=self.generator, device=device).to(self.dtype)
 
 
 def read(
@@ -122,7 +129,7 @@ class _Reader:
         self.body, self.source, self.deadline = body, source, deadline
         self.synchronise, self.clock = synchronise, clock
         self.position = 0
-        self.state: State = None
+        self.state: State = None  # of one stream
         self.grows = grows(body)
         self.fastest_s = 0.0  # per token of the fastest chunk: no later one is likely to be faster
 
@@ -131,15 +138,15 @@ class _Reader:
         while (left := target - 1 - self.position) > 0:
             self._give_up_if_hopeless(target, left)
             self._read_chunk(min(left, self._chunk_length()))
-        _, self.state = self.body.step(self.source.token(), self.state)
+        _, states = self.body.step(self.source.token(), _of_rows(self.state, self.source.batch))
+        self.state = _of_rows(states, 1)
         self.position = target
-        return Snapshot(target, self.state, state_bytes(self.state))
+        return Snapshot(target, states, state_bytes(states))
 
     def _chunk_length(self) -> int:
-        length = max(1, CHUNK_TOKENS // self.source.batch)
-        if self.grows:
-            length = min(length, max(1, MASK_NUMBERS // max(1, self.position)))
-        return length
+        if not self.grows:
+            return CHUNK_TOKENS
+        return min(CHUNK_TOKENS, max(1, MASK_NUMBERS // max(1, self.position)))
 
     def _read_chunk(self, length: int) -> None:
         begun = self.clock()
@@ -156,6 +163,19 @@ class _Reader:
                 f"{target} tokens take longer than the time given to reading: "
                 f"{1e6 * self.fastest_s:.3g} us per token at best, by the parallel pass"
             )
+
+
+def _of_rows(state: State, n_rows: int) -> State:
+    """The state of the first row, for so many rows, each with memory of its own."""
+    return pytree.tree_map_only(
+        Tensor,
+        lambda tensor: (
+            tensor
+            if len(tensor) == n_rows
+            else tensor[:1].expand(n_rows, *tensor.shape[1:]).clone()
+        ),
+        state,
+    )
 
 
 def _reason(error: Exception, position: int) -> str:
