@@ -53,18 +53,22 @@ def test_many_streams_are_read_as_one_and_each_has_a_state_of_its_own():
 
 
 class Constant(Body):
-    """y = x; the state passes through its step as it is, and the pass makes it."""
+    """y = x; what the first call makes passes through all others: a view of ten numbers of 20."""
 
     clock = Clock()
 
     def forward(self, x, state=None, *, lengths=None):
-        return x, x.new_zeros(len(x), 10) if state is None else state
+        return x, x.new_zeros(len(x), 20)[:, :10] if state is None else state
 
 
 def test_what_passes_through_a_step_is_in_every_stream():
-    found = reading(Constant(4), (1, 9), batch=3).snapshots
-    assert [snapshot.state_bytes for snapshot in found] == [3 * 40] * 2
-    assert all(state_bytes(snapshot.state) == 3 * 40 for snapshot in found)
+    body = Constant(4)
+    # What one stream has is copied for each of three, without what is beside the view.
+    (found,) = reading(body, (9,), batch=3).snapshots
+    assert found.state_bytes == 3 * 10 * 4
+    # Made by the step itself, the view keeps the memory behind it.
+    (first,) = reading(body, (1,), batch=3).snapshots
+    assert first.state_bytes == state_bytes(first.state) == 3 * 20 * 4
 
 
 def test_chunks_of_a_growing_body_shrink_with_what_they_see(monkeypatch):
@@ -122,6 +126,27 @@ def test_reading_ends_at_its_time_however_fast_a_chunk_once_was(monkeypatch):
     assert [one.position for one in found.snapshots] == [50]
     assert list(found.missing) == [5000, 6000]
     assert 10.0 <= clock.now <= 11.0
+
+
+def test_states_that_do_not_fit_are_not_made(monkeypatch):
+    monkeypatch.setattr(stream_reading, "free_bytes", lambda: 9000)
+    body = Synthetic(Clock(), keeps=10**6)  # 8 (5 + 4 P) bytes after P tokens
+    found = reading(body, (30, 90, 300), batch=3)
+    assert [one.position for one in found.snapshots] == [30]  # 3 copies of 3 states of 968 bytes
+    for position in (90, 300):
+        assert found.missing[position] == (
+            "steps of 3 states of 2888 bytes after 89 tokens need 25992 bytes, and 9000 are free"
+        )
+    monkeypatch.setattr(stream_reading, "free_bytes", lambda: None)
+    assert len(reading(body, (30, 90, 300), batch=3).snapshots) == 3
+
+
+def test_steps_that_nobody_can_wait_for_are_not_begun():
+    body = Synthetic(Clock(), lambda position: 0.5 * position)  # seconds
+    found = reading(body, (1, 30, 300), limit_s=300.0)
+    assert [one.position for one in found.snapshots] == [1, 30]
+    assert "17 steps after 300 tokens take longer" in found.missing[300]
+    assert "took 150 s" in found.missing[300]
 
 
 def test_the_shortest_of_the_bodies_inside_bounds_the_positions():

@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from architectures.body import Body, State, state_bytes
+from bench.measure.free_memory import free_bytes
 from bench.training.execute import diagnose
 
 CHUNK_TOKENS = 8192
 MASK_NUMBERS = 1 << 24
 """A body that sees all earlier tokens may make a mask of a chunk by them: 16 MiB of booleans."""
+N_COPIES = 3  # of a state while steps are taken from it: it, the last and the next
 PATIENCE = 2.0
 """How many times the time that is left a position may seem to need, before it is given up."""
 
@@ -82,12 +84,13 @@ def read(
 ) -> Reading:
     """Read up to every position, or as far as memory and `limit_s` seconds reach.
 
-    `ahead` tokens have to find room after a position: a body's positions may end.
+    `ahead` steps are taken after a position: a body's positions may end before, and one that takes
+    so long that they would take longer than reading is not reached either.
     """
     found = Reading([], {})
     pending = sorted(set(positions))
     room = math.inf if (last := max_length(body)) is None else last - ahead
-    reader = _Reader(body, source, clock() + limit_s, synchronise, clock)
+    reader = _Reader(body, source, limit_s, ahead, synchronise, clock)
     for index, target in enumerate(pending):
         try:
             if target > room:
@@ -122,12 +125,13 @@ class _Reader:
         self,
         body: Body,
         source: Source,
-        deadline: float,
+        limit_s: float,
+        ahead: int,
         synchronise: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
-        self.body, self.source, self.deadline = body, source, deadline
-        self.synchronise, self.clock = synchronise, clock
+        self.body, self.source, self.limit_s, self.ahead = body, source, limit_s, ahead
+        self.synchronise, self.clock, self.deadline = synchronise, clock, clock() + limit_s
         self.position = 0
         self.state: State = None  # of one stream
         self.grows = grows(body)
@@ -138,10 +142,30 @@ class _Reader:
         while (left := target - 1 - self.position) > 0:
             self._give_up_if_hopeless(target, left)
             self._read_chunk(min(left, self._chunk_length()))
+        self._give_up_if_too_large()
+        begun = self.clock()
         _, states = self.body.step(self.source.token(), _of_rows(self.state, self.source.batch))
+        self.synchronise()
+        step_s = self.clock() - begun
+        if self.ahead * step_s > self.limit_s:
+            raise _UnreachedError(
+                f"{self.ahead} steps after {target} tokens take longer than the time given to "
+                f"reading: the first took {step_s:.3g} s"
+            )
         self.state = _of_rows(states, 1)
         self.position = target
         return Snapshot(target, states, state_bytes(states))
+
+    def _give_up_if_too_large(self) -> None:
+        """Linux would end the process, and with it all that it has measured."""
+        one = state_bytes(self.state)
+        needed = N_COPIES * self.source.batch * one
+        free = free_bytes() if self.source.generator.device.type == "cpu" else None
+        if free is not None and needed > free:
+            raise _UnreachedError(
+                f"steps of {self.source.batch} states of {one} bytes after {self.position} tokens "
+                f"need {needed} bytes, and {free} are free"
+            )
 
     def _chunk_length(self) -> int:
         if not self.grows:
@@ -158,7 +182,7 @@ class _Reader:
 
     def _give_up_if_hopeless(self, target: int, left: int) -> None:
         remaining_s = self.deadline - self.clock()
-        if remaining_s <= 0 or left * self.fastest_s > PATIENCE * remaining_s:
+        if left * self.fastest_s > PATIENCE * remaining_s:
             raise _UnreachedError(
                 f"{target} tokens take longer than the time given to reading: "
                 f"{1e6 * self.fastest_s:.3g} us per token at best, by the parallel pass"
