@@ -146,7 +146,8 @@ class RecurrentStack(Body):
         What is fast over a sequence prepares itself at each call, and for one token that is most of
         its time: native code packs the weights, oneDNN reorders them.
         """
-        if x_t.device.type != "cpu" or not self.causal:
+        lowered = torch.is_autocast_enabled("cpu")  # of which torch's cells take no notice
+        if x_t.device.type != "cpu" or not self.causal or lowered:
             return super().step(x_t, state)
         self.check_call(x_t.unsqueeze(1), state, None)
         before = self._torch_state(state, len(x_t))
