@@ -73,16 +73,16 @@ def test_what_passes_through_a_step_is_in_every_stream():
 
 def test_chunks_of_a_growing_body_shrink_with_what_they_see(monkeypatch):
     monkeypatch.setattr(stream_reading, "CHUNK_TOKENS", 64)
-    monkeypatch.setattr(stream_reading, "MASK_NUMBERS", 2000)
+    monkeypatch.setattr(stream_reading, "MASK_NUMBERS", 200)
     body = Synthetic(Clock())
     seen = spied(body)
-    reading(body, (2500,))
+    reading(body, (350,))
     assert {tokens for _, _, tokens in seen[:-1]} == {64}
     seen.clear()
     body.state_grows = True
-    reading(body, (2500,))
-    assert all(tokens * max(1, before) <= 2000 or tokens == 1 for _, before, tokens in seen)
-    assert sum(tokens for _, _, tokens in seen) == 2499
+    reading(body, (350,))
+    assert all(tokens * max(1, before) <= 200 or tokens == 1 for _, before, tokens in seen)
+    assert sum(tokens for _, _, tokens in seen) == 349
     assert seen[0][2] == 64
 
 
