@@ -64,6 +64,7 @@ def test_a_seed_without_a_length_makes_the_mean_missing():
     line = only(generalisation.summary(tidy(given)))
     assert "512" in line["beyond_missing"]
     assert pd.isna(line["beyond"])
+    assert (line["effective_length"], bool(line["effective_is_a_bound"])) == (256, True)
     at = generalisation.by_length(tidy(given)).set_index("tested_length")
     assert (at["n_seeds"][512], at["n_wanted"][512]) == (1, 2)
 

@@ -1,6 +1,7 @@
 """What one rank does in a block, and what is made of ranks that fail: without any process."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ class FakeGroup:
     """Ranks that take a second for a step, and fail where they are told to."""
 
     failing: tuple[int, ...] = ()
-    closed: list[int] = []
+    closed: ClassVar[list[int]] = []
 
     def __init__(self, run, n_ranks, meeting):
         self.n_ranks, self.tokens = n_ranks, 64

@@ -14,7 +14,7 @@ OPTIONS = {
     "gru": {"learn_initial_state": True},
     "rnn tanh": {},
 }
-# Products of a few numbers in another order; bfloat16 has 8 bits, and sums of the gates are lowered.
+# Sums of a few products in another order; bfloat16 has 8 bits, and so have the gates' sums.
 TOLERANCES = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 0.03}
 
 

@@ -179,6 +179,18 @@ def test_nothing_below_the_noise_floor_is_a_difference(noise_floor):
     assert crossovers(wide, TRAIN)[0].verdict == "no difference up to 8,192"
 
 
+@pytest.mark.parametrize("noisy", ["lstm", "transformer"])
+def test_the_noisier_of_two_says_what_a_difference_is(noisy):
+    costs = {"lstm": lambda t: 1.5 * t, "transformer": lambda t: t}
+    floors = {name: 1.2 if name == noisy else 1.0 for name in costs}  # a difference from 1.6 on
+    rows = [
+        row(cost, t, architecture=name, noise=0.0, metrics={"noise_floor": floors[name]})
+        for name, cost in costs.items()
+        for t in LENGTHS
+    ]
+    assert crossovers(tidy(rows), TRAIN)[0].verdict == "no difference up to 8,192"
+
+
 def test_several_crossings_are_all_listed():
     (found,) = crossovers(pair(lambda t: t * (2 if 500 < t < 3000 else 0.5), lambda t: t), TRAIN)
     assert [one.cheaper for one in found.crossings] == ["transformer", "lstm"]

@@ -88,7 +88,7 @@ def test_waiting_is_that_of_all_threads(monkeypatch, tmp_path):
 
 
 def test_an_interval_is_ninety_five_percent_of_the_median():
-    values = list(range(1, 42)) + [10_000.0]
+    values = [*range(1, 42), 10_000]
     summary = summarise(Samples(1.0, 1, seconds=[float(value) for value in values]))
     # Ranks 15 to 28 of 42, by the binomial distribution; a half interval would be 5 wide.
     assert 13 <= summary.low <= 17
