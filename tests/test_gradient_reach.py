@@ -297,3 +297,8 @@ def test_the_fit_explains_the_share_of_the_variance_that_a_line_does():
     correlation = np.corrcoef(distances, logs)[0, 1]
     assert found.r2 == pytest.approx(correlation**2)
     assert found.r2 < 0.9
+
+
+def test_a_row_that_ends_before_a_distance_is_not_in_its_mean():
+    norms = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 4.0]])
+    assert decay.root_mean_square(norms) == pytest.approx([1.0, 2.0, math.sqrt(12.5)])

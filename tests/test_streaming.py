@@ -1,5 +1,6 @@
 """Streaming: what grows is called growing, what is flat flat, and a drift is as large as it is."""
 
+import math
 import sys
 import types
 
@@ -212,6 +213,7 @@ def fake_graphs(monkeypatch, factor):
     [
         (1.0, "cuda-graph", ""),
         (1.1, "step", "the graph's outputs differ from the step's by 0.1"),
+        (math.nan, "step", "the graph's outputs differ from the step's by nan"),
         (None, "step", "it waits for the device"),
     ],
 )
@@ -223,6 +225,25 @@ def test_a_graph_takes_the_steps_if_it_can_and_is_right(monkeypatch, factor, met
         _, state = body.step(x_t)
         stepper, why = stepper_for(body, [state], x_t, torch.device("cuda"))
     assert (stepper.method, why) == (method, reason)
+
+
+def test_a_graph_takes_the_state_of_every_position(monkeypatch):
+    fake_graphs(monkeypatch, 1.0)
+    body = Synthetic(Clock())
+    x_t = source_for(body, 1, 0).token()
+    with torch.no_grad():
+        _, state = body.step(x_t)
+        graphed = sys.modules["architectures.kernels.cuda.graphs"].GraphedStep
+
+        def reset(self, given):
+            if given is not state:
+                raise ValueError("the state is of another shape")
+            self.state = given
+
+        monkeypatch.setattr(graphed, "reset", reset)
+        _, later = body.step(x_t, state)
+        stepper, why = stepper_for(body, [state, later], x_t, torch.device("cuda"))
+    assert (stepper.method, why) == ("step", "the state is of another shape")
 
 
 def test_a_growing_state_has_no_graph():
