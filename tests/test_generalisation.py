@@ -90,6 +90,11 @@ def test_a_model_at_chance_has_no_effective_length():
     assert (ruler["effective_length"], bool(ruler["effective_is_a_bound"])) == (256, True)
 
 
+def test_a_score_at_the_threshold_is_served():
+    line = only(generalisation.summary(tidy(rows([{256: 0.85, 512: 0.5}])), threshold=0.85))
+    assert line["effective_length"] == 256
+
+
 def test_a_study_without_other_lengths_has_no_lines():
     frame = tidy([synthetic.row(synthetic.run())])
     assert generalisation.summary(frame).empty

@@ -302,3 +302,8 @@ def test_the_fit_explains_the_share_of_the_variance_that_a_line_does():
 def test_a_row_that_ends_before_a_distance_is_not_in_its_mean():
     norms = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 4.0]])
     assert decay.root_mean_square(norms) == pytest.approx([1.0, 2.0, math.sqrt(12.5)])
+
+
+def test_a_line_through_two_points_is_no_fit():
+    found = decay.fit(np.array([1.0, 2.0]), np.array([[1.0, 0.5]]), ROUNDING)
+    assert (found.rate_per_token, found.missing) == (None, "2 distances are too few for a fit")

@@ -219,6 +219,17 @@ def test_unsure_costs_on_a_perfect_line_have_an_unsure_exponent():
     assert unsure.high - unsure.low > 0.1
 
 
+@pytest.mark.parametrize("p", [1.007, 1.987])
+def test_an_exponent_between_two_that_were_tried_is_found(p):
+    (found,) = exponents(frame(lambda t: t**p, noise=0.0, error=0.02), TRAIN)
+    assert found.value == pytest.approx(p, abs=0.002)
+
+
+def test_the_worst_noise_floor_of_a_series_is_its_own():
+    rows = [row(lambda t: t, t, metrics={"noise_floor": 1 + t / 81920}) for t in LENGTHS]
+    assert all_series(tidy(rows), TRAIN)[0].noise_floor == pytest.approx(1.1)
+
+
 def test_several_crossings_are_all_listed():
     (found,) = crossovers(pair(lambda t: t * (2 if 500 < t < 3000 else 0.5), lambda t: t), TRAIN)
     assert [one.cheaper for one in found.crossings] == ["transformer", "lstm"]
