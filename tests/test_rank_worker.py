@@ -1,6 +1,7 @@
 """What one rank does in a block, and what is made of ranks that fail: without any process."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from bench.measure import devices, ranks
 from bench.measure.devices import KINDS
-from bench.measure.ranks import RankError, Times, Worker
+from bench.measure.ranks import Group, RankError, Times, Worker
 from bench.spec import parse_run
 
 TOGETHER, APART, WEAK = KINDS
@@ -120,6 +121,25 @@ def test_seconds_are_of_one_step_and_so_are_those_of_its_data(barriers, monkeypa
     monkeypatch.setattr(ranks.time, "perf_counter", lambda: float(next(ticks)))
     # Ten looks at the clock: at both ends, and before and after each of four batches.
     assert worker.block(TOGETHER, 4) == Times(9 / 4, 1.0)
+
+
+def test_a_rank_has_its_time_to_answer_and_no_more(monkeypatch):
+    now, waited, killed = [0.0], [], []
+
+    def wait(pipes, seconds):
+        waited.append(seconds)
+        now[0] += seconds
+        assert len(waited) == 1
+        return []
+
+    monkeypatch.setattr(ranks, "wait", wait)
+    monkeypatch.setattr(ranks.time, "monotonic", lambda: now[0])
+    group = Group.__new__(Group)
+    group.n_ranks, group._pipes = 1, ["a pipe"]
+    group.processes = [SimpleNamespace(kill=lambda: killed.append("killed"))]
+    with pytest.raises(RankError, match="rank 0 of 1 did not answer in 5 s"):
+        group._answers(5.0)
+    assert (waited, killed) == ([5.0], ["killed"])
 
 
 class FakeGroup:
