@@ -209,7 +209,10 @@ class Run(Spec):
         if self.training.steps and self.measure.instruments:
             raise ValueError("a run that measures does not train: training.steps has to be 0")
         if self.measure.instruments and self.resources.devices * self.resources.nodes > 1:
-            raise ValueError("a run that measures has one device: resources.devices has to be 1")
+            raise ValueError(
+                "a run that measures has one device: resources.devices and nodes have to be 1; "
+                "over how many the instrument `devices` spreads it says measure.max_ranks"
+            )
         if self.test_lengths and not self.training.steps:
             raise ValueError("test_lengths is for runs that train: training.steps is 0")
         if self.length in self.test_lengths or len(set(self.test_lengths)) < len(self.test_lengths):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from architectures.body import UnsupportedError
+from bench.errors import UserError
 from bench.measure.devices import KINDS, Lane, _scaling, measure, powers_of_two
 from bench.measure.ranks import Group, RankError, Times, block_of
 from bench.spec import parse_run
@@ -69,6 +70,15 @@ def test_what_cannot_be_spread_is_refused():
     with pytest.raises(UnsupportedError, match="ddp"):
         measure(a_run(resources={"strategy": "fsdp"}), ranks=(1, 2))
     assert "room for 1 rank" in measure(a_run(resources={"threads": 1024}))["ranks_missing"]
+
+
+def test_a_spec_with_devices_is_told_where_to_ask_for_ranks():
+    for asked in ({"devices": 2}, {"nodes": 2}):
+        with pytest.raises(
+            UserError, match=r"`devices` spreads it says measure\.max_ranks"
+        ) as error:
+            a_run(resources=asked)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -134,6 +134,22 @@ class Machine:
         return energy_of(self.step, tokens, self, lambda: None, timer)
 
 
+def test_what_a_device_has_still_to_do_is_waited_for():
+    machine, queued = Machine(idle=10.0, joules=3.0, seconds=0.1), []
+
+    def synchronise() -> None:
+        while queued:
+            queued.pop()
+            machine.step()
+
+    timer = Timer(lambda: machine.now, machine.sleep)
+    found = energy_of(lambda: queued.append("step"), 100, machine, synchronise, timer)
+    assert found["energy_train_joules_per_step"] == pytest.approx(4.0, abs=ROUNDING)
+    assert found["energy_train_watts"] == pytest.approx(40.0)
+    # Idle seconds, one first step, three to warm up, and five blocks of 2 s.
+    assert machine.now == pytest.approx(IDLE_S + 0.4 + 5 * BLOCK_S)
+
+
 def test_a_step_of_known_energy_is_measured_as_that_and_idle_power_is_told_apart():
     machine = Machine(idle=10.0, joules=3.0, seconds=0.1)
     found = machine.measured()

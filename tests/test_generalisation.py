@@ -65,6 +65,7 @@ def test_a_seed_without_a_length_makes_the_mean_missing():
     line = only(generalisation.summary(tidy(given)))
     assert "512" in line["beyond_missing"]
     assert pd.isna(line["beyond"])
+    assert (line["effective_length"], bool(line["effective_is_a_bound"])) == (256, True)
     at = generalisation.by_length(tidy(given)).set_index("tested_length")
     assert (at["n_seeds"][512], at["n_wanted"][512]) == (1, 2)
 
@@ -89,6 +90,11 @@ def test_a_model_at_chance_has_no_effective_length():
     assert "below the threshold" in own["effective_missing"]
     ruler = only(generalisation.summary(tidy(rows([{256: 0.9}])), threshold=0.856))
     assert (ruler["effective_length"], bool(ruler["effective_is_a_bound"])) == (256, True)
+
+
+def test_a_score_at_the_threshold_is_served():
+    line = only(generalisation.summary(tidy(rows([{256: 0.85, 512: 0.5}])), threshold=0.85))
+    assert line["effective_length"] == 256
 
 
 def test_a_study_without_other_lengths_has_no_lines():

@@ -276,3 +276,34 @@ def test_the_interval_is_as_wide_as_the_rows_differ():
     assert found.rate_high <= 1 / 8
     alone = decay.fit(k, np.exp(-k / taus[:1]), ROUNDING)
     assert alone.rate_low is None
+
+
+def test_a_slope_within_its_own_noise_is_flat():
+    for rate, low, high, verdict in (
+        (0.1, 0.05, 0.15, "vanishing"),
+        (0.1, -0.01, 0.2, "flat"),
+        (-0.1, -0.2, -0.05, "exploding"),
+        (-0.1, -0.2, 0.01, "flat"),
+        (0.04, 0.03, 0.05, "flat"),  # less than a factor of e over 20 tokens
+        (-0.04, -0.05, -0.03, "flat"),
+    ):
+        assert decay._verdict(rate, low, high, 20.0) == verdict
+
+
+def test_the_fit_explains_the_share_of_the_variance_that_a_line_does():
+    distances = np.arange(1.0, 21.0)
+    logs = -0.1 * distances + 0.3 * (-1.0) ** np.arange(20)
+    found = decay.fit(distances, np.exp(logs)[None], ROUNDING)
+    correlation = np.corrcoef(distances, logs)[0, 1]
+    assert found.r2 == pytest.approx(correlation**2)
+    assert found.r2 < 0.9
+
+
+def test_a_row_that_ends_before_a_distance_is_not_in_its_mean():
+    norms = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, 4.0]])
+    assert decay.root_mean_square(norms) == pytest.approx([1.0, 2.0, math.sqrt(12.5)])
+
+
+def test_a_line_through_two_points_is_no_fit():
+    found = decay.fit(np.array([1.0, 2.0]), np.array([[1.0, 0.5]]), ROUNDING)
+    assert (found.rate_per_token, found.missing) == (None, "2 distances are too few for a fit")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
 from bench.measure import free_memory, longest_length
 from bench.measure.longest_length import (
     LENGTH_STEP,
@@ -18,7 +17,6 @@ from bench.measure.longest_length import (
     measure,
     search,
 )
-from bench.measure.sizes import parse_size
 from bench.spec import Run
 from tests import hungry
 from tests.small_run import a_run
@@ -206,38 +204,3 @@ def test_the_control_group_that_leaves_least_counts(tmp_path: Path) -> None:
     (tmp_path / "memory/a/memory.limit_in_bytes").write_text("105")
     assert free_memory._control_groups(membership, tmp_path) == 90
     assert free_memory._control_groups(tmp_path / "none", tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [
-        ("8GiB", 8 << 30),
-        ("1.5 gib", 3 << 29),
-        ("500MB", 500_000_000),
-        ("12", 12),
-        ("7 bytes", 7),
-        ("2e3 kB", 2_000_000),
-        ("3MiB", 3 * MIB),
-    ],
-)
-def test_sizes_are_read(text: str, known: int) -> None:
-    assert parse_size(text) == known
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("8Gib!", "choices of unit: bytes, B, kB"),
-        ("8 Gi", "did you mean 'GiB'"),
-        ("-1GiB", "no amount of memory '-1GiB'"),
-        ("", "no amount"),
-        ("nan", "no amount"),
-        ("0", "1 byte to"),
-        ("0.5", "1 byte to"),
-        ("1e30", "1 byte to"),
-        ("1e999", "1 byte to"),
-    ],
-)
-def test_what_is_no_size_is_an_error_with_the_choices(text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        parse_size(text)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from bench import cli
 from bench.commands import measure as measure_command
 from bench.errors import UserError
 from bench.study import load
@@ -32,6 +33,25 @@ def test_a_batch_is_fixed_in_tokens_or_in_sequences():
         batch = measure_command.batch_of(*given)
         runs = measure_command.runs_of(["gru"], "parity", [16, 64], ["memory"], batch, [])
         assert [run.training.sequences(run.length) for run in runs] == sizes
+
+
+@pytest.mark.parametrize("instruments", [["memory"], ["memory", "longest_length"]])
+def test_a_limit_of_memory_turns_the_search_for_the_longest_length_on(instruments):
+    searches, limit = measure_command.limit_of("1.5GiB")
+    asked = [*instruments, *searches]
+    (run,) = measure_command.runs_of(["gru"], "parity", [16], asked, limit, [])
+    assert run.measure.memory_limit_bytes == 3 << 29
+    assert run.measure.instruments == ("longest_length", "memory")
+    assert measure_command.limit_of(None) == ([], [])
+
+
+@pytest.mark.parametrize("size", ["", "8", "lots", "-1GiB", "0G", "8GiBs", "1e9"])
+def test_a_limit_that_is_no_size_is_one_line(size, tmp_path):
+    words = ["measure", "-a", "gru", "-l", "16", "--memory", size, "--folder", str(tmp_path / "m")]
+    with pytest.raises(UserError) as raised:
+        cli.app(words, standalone_mode=False)
+    assert str(raised.value) == f"--memory takes a size such as 8GiB or 500M, not {size!r}"
+    assert not (tmp_path / "m").exists()
 
 
 def test_there_is_a_run_for_every_architecture_and_length_and_settings_hold_for_all():

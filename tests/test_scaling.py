@@ -205,6 +205,57 @@ def test_a_point_of_another_hour_widens_the_exponent():
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
 
 
+@pytest.mark.parametrize("noisy", ["lstm", "transformer"])
+def test_the_noisier_of_two_says_what_a_difference_is(noisy):
+    costs = {"lstm": lambda t: 1.5 * t, "transformer": lambda t: t}
+    floors = {name: 1.2 if name == noisy else 1.0 for name in costs}  # a difference from 1.6 on
+    rows = [
+        row(cost, t, architecture=name, noise=0.0, metrics={"noise_floor": floors[name]})
+        for name, cost in costs.items()
+        for t in LENGTHS
+    ]
+    assert crossovers(tidy(rows), TRAIN)[0].verdict == "no difference up to 8,192"
+
+
+@pytest.mark.parametrize("unsure", ["lstm", "transformer"])
+def test_the_less_sure_of_two_says_what_is_clear(unsure):
+    costs = {"lstm": lambda t: 1.5 * t, "transformer": lambda t: t}
+    rows = [
+        row(cost, t, architecture=name, noise=0.0, error=0.3 if name == unsure else NOISE)
+        for name, cost in costs.items()
+        for t in LENGTHS
+    ]
+    assert crossovers(tidy(rows), TRAIN)[0].verdict == "no difference up to 8,192"
+
+
+def test_batches_of_different_sizes_are_not_compared():
+    rows = [
+        row(lambda t: t, t, architecture=name, batch=batch)
+        for name, batch in (("lstm", 2), ("transformer", 4))
+        for t in LENGTHS
+    ]
+    (found,) = crossovers(tidy(rows), TRAIN)
+    assert found.verdict == "they were measured with batches of different sizes"
+
+
+def test_unsure_costs_on_a_perfect_line_have_an_unsure_exponent():
+    (sure,) = exponents(frame(lambda t: t, noise=0.0, error=0.001), TRAIN)
+    (unsure,) = exponents(frame(lambda t: t, noise=0.0, error=0.1), TRAIN)
+    assert sure.high - sure.low < 0.02
+    assert unsure.high - unsure.low > 0.1
+
+
+@pytest.mark.parametrize("p", [1.007, 1.987])
+def test_an_exponent_between_two_that_were_tried_is_found(p):
+    (found,) = exponents(frame(lambda t: t**p, noise=0.0, error=0.02), TRAIN)
+    assert found.value == pytest.approx(p, abs=0.002)
+
+
+def test_the_worst_noise_floor_of_a_series_is_its_own():
+    rows = [row(lambda t: t, t, metrics={"noise_floor": 1 + t / 81920}) for t in LENGTHS]
+    assert all_series(tidy(rows), TRAIN)[0].noise_floor == pytest.approx(1.1)
+
+
 def test_several_crossings_are_all_listed():
     (found,) = crossovers(pair(lambda t: t * (2 if 500 < t < 3000 else 0.5), lambda t: t), TRAIN)
     assert [one.cheaper for one in found.crossings] == ["transformer", "lstm"]

@@ -1,74 +1,21 @@
 """Streaming: what grows is called growing, what is flat flat, and a drift is as large as it is."""
 
+import math
 import sys
 import types
 
 import pytest
 import torch
 
-from architectures.body import Body, UnsupportedError
+from architectures.body import UnsupportedError
 from bench.measure import stream_timing
 from bench.measure.resampling import interval, resampled_medians
 from bench.measure.stream_timing import AHEAD, PlainStep, drift, stepper_for
-from bench.measure.streaming import Protocol, drift_from_parallel, measure, source_for, stream
+from bench.measure.streaming import drift_from_parallel, measure, source_for
 from bench.spec import parse_run
+from tests.streamed import POSITIONS, Clock, Synthetic, streamed
 
-POSITIONS = (1, 30, 300, 3000)
 ROUNDING = 1e-12  # of a few float64 operations
-
-
-class Clock:
-    """Time that passes only when a body says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Synthetic(Body):
-    """y_t = x_t + the mean of all x so far, at a cost in seconds that is known for each position.
-
-    State: the number of tokens and their sum, and all of them if it keeps them.
-    """
-
-    def __init__(self, clock, cost=lambda position: 1e-3, *, keeps=None, error=0.0, pass_s=1e-6):
-        super().__init__(4)
-        self.clock, self.cost, self.keeps, self.error = clock, cost, keeps, error
-        self.pass_s = pass_s
-        self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
-        self.noise = iter(())
-
-    def forward(self, x, state=None, *, lengths=None):
-        self.clock.now += self.pass_s * x.shape[1]
-        return self.read(x, state)
-
-    def step(self, x_t, state=None):
-        y, state = self.read(x_t.unsqueeze(1), state)
-        self.clock.now += self.cost(int(state[0][0])) * next(self.noise, 1.0)
-        return y.squeeze(1) * (1 + self.error), state
-
-    def read(self, x, state):
-        n_rows, length, width = x.shape
-        if state is None:
-            state = (
-                x.new_zeros(n_rows, 1),
-                x.new_zeros(n_rows, width),
-                x.new_zeros(n_rows, 0, width),
-            )
-        count, total, kept = state
-        position = count.unsqueeze(2) + torch.arange(1, length + 1).view(1, -1, 1)
-        sums = total.unsqueeze(1) + x.cumsum(1)
-        if self.keeps:
-            kept = torch.cat([kept, x], dim=1)[:, -self.keeps :].clone()
-        return self.weight * (x + sums / position), (count + length, sums[:, -1].clone(), kept)
-
-
-def streamed(body, clock, batch=1, positions=POSITIONS, reading_s=60.0):
-    protocol = Protocol(positions, reading_s, seconds=1e-3, min_rounds=5, clock=clock)
-    with torch.no_grad():
-        return stream(body, source_for(body, batch, 0), protocol)
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +213,7 @@ def fake_graphs(monkeypatch, factor):
     [
         (1.0, "cuda-graph", ""),
         (1.1, "step", "the graph's outputs differ from the step's by 0.1"),
+        (math.nan, "step", "the graph's outputs differ from the step's by nan"),
         (None, "step", "it waits for the device"),
     ],
 )
@@ -277,6 +225,25 @@ def test_a_graph_takes_the_steps_if_it_can_and_is_right(monkeypatch, factor, met
         _, state = body.step(x_t)
         stepper, why = stepper_for(body, [state], x_t, torch.device("cuda"))
     assert (stepper.method, why) == (method, reason)
+
+
+def test_a_graph_takes_the_state_of_every_position(monkeypatch):
+    fake_graphs(monkeypatch, 1.0)
+    body = Synthetic(Clock())
+    x_t = source_for(body, 1, 0).token()
+    with torch.no_grad():
+        _, state = body.step(x_t)
+        graphed = sys.modules["architectures.kernels.cuda.graphs"].GraphedStep
+
+        def reset(self, given):
+            if given is not state:
+                raise ValueError("the state is of another shape")
+            self.state = given
+
+        monkeypatch.setattr(graphed, "reset", reset)
+        _, later = body.step(x_t, state)
+        stepper, why = stepper_for(body, [state, later], x_t, torch.device("cuda"))
+    assert (stepper.method, why) == ("step", "the state is of another shape")
 
 
 def test_a_growing_state_has_no_graph():

@@ -75,6 +75,8 @@ def _ssd(
         state = v.new_zeros(n_rows, heads, q.shape[-1], head_width)
     if length == 0:
         return v.clone(), state
+    if length == 1:
+        return _one_token(q, k, v, log_decay, state)
     if log_decay is None:
         log_decay = v.new_zeros(1, length, 1)
     q, k, v = (chunked(x, n_tokens) for x in (q, k, v))
@@ -91,6 +93,17 @@ def _ssd(
         state = torch.addcmul(written_by_chunk, kept, state)  # (B, H, N, P)
     read = (q @ torch.stack(starts, dim=2)) * since_start.exp().unsqueeze(4)  # (B, H, C, K, P)
     return joined(mask @ v + read, length), state
+
+
+def _one_token(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recurrence itself: for one token chunks are all overhead."""
+    if log_decay is not None:
+        state = state * log_decay.squeeze(1).exp()[:, :, None, None]
+    state = state + k.squeeze(1).unsqueeze(3) * v.squeeze(1).unsqueeze(2)  # (B, H, N, P)
+    y = q.squeeze(1).unsqueeze(2) @ state  # (B, H, 1, P)
+    return y.transpose(1, 2), state  # (B, 1, H, P)
 
 
 def chunked(x: Tensor, n_tokens: int) -> Tensor:

@@ -38,6 +38,13 @@ from architectures.layers.checks import (
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
 GATES: dict[CellName, int] = {"rnn": 1, "lstm": 4, "gru": 3}
+CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm_cell,
+    "GRU": torch.gru_cell,
+    "RNN_TANH": torch.rnn_tanh_cell,
+    "RNN_RELU": torch.rnn_relu_cell,
+}
+"""torch's functions for one token, by the mode of its modules."""
 # The identity is for cells without gates.
 INITIALISATIONS: dict[CellName, tuple[str, ...]] = {
     "rnn": ("default", "orthogonal", "identity"),
@@ -133,6 +140,39 @@ class RecurrentStack(Body):
             return y, tuple(tensor.transpose(0, 1) for tensor in new_state)  # each (B, L, H)
         return y, new_state.transpose(0, 1)  # (B, L, H)
 
+    def step(self, x_t: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Map one token x_t (B, D) to y_t (B, D), on a CPU by torch's cells.
+
+        What is fast over a sequence prepares itself at each call, and for one token that is most of
+        its time: native code packs the weights, oneDNN reorders them.
+        """
+        lowered = torch.is_autocast_enabled("cpu")  # of which torch's cells take no notice
+        if x_t.device.type != "cpu" or not self.causal or lowered:
+            return super().step(x_t, state)
+        self.check_call(x_t.unsqueeze(1), state, None)
+        before = self._torch_state(state, len(x_t))
+        if before is None:
+            zeros = x_t.new_zeros(self.layers, len(x_t), self.width)
+            before = (zeros, zeros) if self.cell == "lstm" else zeros
+        cell = CELLS[self.recurrence.mode]
+        final: list[tuple[Tensor, ...]] = []
+        for layer in range(self.layers):
+            if layer:
+                x_t = drop(x_t, self.recurrence.dropout, self.training)
+            if isinstance(before, tuple):
+                after = cell(x_t, tuple(part[layer] for part in before), *self._weights(layer))
+            else:
+                after = (cell(x_t, before[layer], *self._weights(layer)),)
+            x_t = after[0]
+            final.append(after)
+        parts = tuple(torch.stack(part, dim=1) for part in zip(*final, strict=True))  # (B, L, H)
+        return x_t, parts if self.cell == "lstm" else parts[0]
+
+    def _weights(self, layer: int) -> list[Tensor]:
+        """W (G H, D), U (G H, H), b and c (G H,) of a layer that reads forward."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [getattr(self.recurrence, f"{name}_l{layer}") for name in names]
+
     def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Run x (B, T, D) from a state with layers first: by native code, or by torch's module."""
         given = (x,) if state is None else (x, state)
@@ -151,10 +191,7 @@ class RecurrentStack(Body):
 
     def _run_layer(self, x: Tensor, state: Tensor, layer: int) -> Tensor:
         """One layer by native code: h (B, T, D) of x (B, T, D) and state (B, D)."""
-        W, U, b, c = (
-            getattr(self.recurrence, f"{name}_l{layer}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        W, U, b, c = self._weights(layer)
         if self.cell == "rnn":
             relu = self.recurrence.mode == "RNN_RELU"
             return rnn_recurrence(linear(x, W), U, b + c, state, relu=relu)

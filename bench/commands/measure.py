@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import bytes_of
 from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 HEADER = "# Written by `bench measure`, which adds to it; each line of include is a run."
 DEFAULT_FOLDER = Path("results/local/measure")
+LONGEST_LENGTH = "longest_length"  # the instrument that --memory is for
 DEFAULT_TASK = "parity"  # any architecture, at any length, with next to no embedding and head
 
 
@@ -39,6 +41,14 @@ def measure(
         int | None, typer.Option(min=1, help="the batch shrinks as sequences grow")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="the same at every length")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            help="such as 8GiB: find the longest length that fits (measure.memory_limit_bytes)",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="params=200000, resources.threads=2, ..."),
@@ -64,12 +74,13 @@ def measure(
     from bench.records.table import render
     from bench.study import Study
 
+    searches, limit = limit_of(memory)
     runs = runs_of(
         architecture,
         task,
         lengths_of(lengths),
-        instruments_of(instruments),
-        batch_of(tokens_per_batch, batch_size),
+        [*instruments_of(instruments), *searches],
+        [*batch_of(tokens_per_batch, batch_size), *limit],
         settings or [],
     )
     earlier = _earlier(folder)
@@ -143,15 +154,26 @@ def batch_of(tokens_per_batch: int | None, batch_size: int | None) -> list[str]:
     return [] if batch_size is None else [f"training.batch_size={batch_size}"]
 
 
+def limit_of(memory: str | None) -> tuple[list[str], list[str]]:
+    """The instrument that searches under a limit of memory, and the setting that says the limit.
+
+    Raises:
+        UserError: it is no size.
+    """
+    if memory is None:
+        return [], []
+    return [LONGEST_LENGTH], [f"measure.memory_limit_bytes={bytes_of(memory, '--memory')}"]
+
+
 def runs_of(
     architectures: Sequence[str],
     task: str,
     lengths: Sequence[int],
     instruments: Sequence[str],
-    batch: Sequence[str],
+    options: Sequence[str],
     settings: Sequence[str],
 ) -> list[Run]:
-    """A measuring run for every architecture and length.
+    """A measuring run for every architecture and length; where both say a key, `options` win.
 
     Raises:
         UserError: a setting that no measuring run can have, or a batch too small for a length.
@@ -159,7 +181,7 @@ def runs_of(
     from bench.study import one_run
 
     fixed = ["training.steps=0", f"measure.instruments={json.dumps(list(instruments))}"]
-    given = [*settings, *batch, *fixed]
+    given = [*settings, *options, *fixed]
     return [
         one_run(name, task, length, 0, given)
         for name in dict.fromkeys(architectures)

@@ -11,6 +11,7 @@ import typer
 from bench.commands.shared import (
     StudyArgument,
     TrackersOption,
+    bytes_of,
     check_runs,
     open_study,
     run_here,
@@ -146,7 +147,7 @@ def resources_of(changes: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"--with takes KEY=VALUE, such as memory=8GiB, not {change!r}")
         if key == "memory":
-            found["memory_bytes"] = _bytes(value)
+            found["memory_bytes"] = bytes_of(value, "--with memory=")
         elif key == "time":
             found["timeout_s"] = _seconds(value)
         else:
@@ -157,18 +158,6 @@ def resources_of(changes: Sequence[str]) -> dict[str, Any]:
 def with_resources(run: Run, changes: dict[str, Any]) -> Run:
     """The same run, with the same id and other limits."""
     return run.model_copy(update={"resources": run.resources.model_copy(update=changes)})
-
-
-def _bytes(text: str) -> int:
-    from pydantic import TypeAdapter, ValidationError
-
-    from bench.launch.slurm.profile import Memory
-
-    try:
-        size: int = TypeAdapter(Memory).validate_python(text.strip())
-    except ValidationError:
-        raise UserError(f"--with memory= takes a size such as 8GiB or 500M, not {text!r}") from None
-    return size
 
 
 def _seconds(text: str) -> float:

@@ -111,3 +111,20 @@ def run_here(
             progress.interrupted()
             code = signalled.exit_code if isinstance(signalled, Stopped) else 130
             raise typer.Exit(code) from None
+
+
+def bytes_of(text: str, option: str) -> int:
+    """The bytes that `8GiB`, `16G` or `500M` stands for: units are powers of 1024.
+
+    Raises:
+        UserError: it is no size, or less than 1 MiB; `option` is where it was given.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from bench.launch.slurm.profile import Memory
+
+    try:
+        size: int = TypeAdapter(Memory).validate_python(text.strip())
+    except ValidationError:
+        raise UserError(f"{option} takes a size such as 8GiB or 500M, not {text!r}") from None
+    return size
