@@ -58,10 +58,10 @@ def test_overlapping_intervals_share_a_rank_in_either_direction(
     tmp_path: Path, task: str, best: str
 ) -> None:
     given: dict[str, list[float | None]] = {
-        "rnn": [0.1, 0.2],
-        "lstm": [0.5, 0.6],
-        "lstm_stack": [0.55, 0.7],
-        "gru": [0.8, 0.9],
+        "rnn": [0.1, 0.101],
+        "lstm": [0.5, 0.51],
+        "lstm_stack": [0.52, 0.53],
+        "gru": [0.8, 0.801],
     }
     found = ranks(with_scores(tmp_path, given, task))
     worst = "rnn" if best == "gru" else "gru"
@@ -77,7 +77,7 @@ def test_one_seed_gets_no_rank_and_no_mean_rank(tmp_path: Path) -> None:
 
 
 def test_a_mean_rank_is_refused_where_a_seed_is_lost(tmp_path: Path) -> None:
-    cells = with_scores(tmp_path, {"rnn": [0.8, 0.9, None], "lstm": [0.5, 0.6, 0.6]})
+    cells = with_scores(tmp_path, {"rnn": [0.8, 0.801, None], "lstm": [0.5, 0.51, 0.51]})
     first, last = statistics.overall(cells)
     assert (first.architecture, first.mean_rank) == ("lstm", 2.0)
     assert last.mean_rank is None
