@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,3 +210,31 @@ def cluster(
     yield shared_cluster
     shared_cluster.up()
     shared_cluster.cancel_all()
+
+
+@pytest.fixture
+def both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, ...]]:
+    """The names of both trackers, whose packages are here and keep to a folder of their own."""
+    for name in ("tensorboardX", "wandb"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    import wandb
+
+    home = str(tmp_path_factory.mktemp("home"))
+    for variable in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(variable, home)
+    yield ("wandb", "tensorboard")
+    with suppress(OSError):  # where its process was killed
+        wandb.teardown()
+
+
+@pytest.fixture
+def watched_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point of the training loss every third step, and no tracker that the user asked for."""
+    from bench.trackers import choice
+    from bench.training import module
+
+    monkeypatch.setattr(module, "CHECK_EVERY", 3)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv(choice.VARIABLE, raising=False)

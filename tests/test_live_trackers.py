@@ -4,119 +4,36 @@ Weights & Biases offline and tensorboardX are the real packages, read back from 
 server is a fake that knows some steps.
 """
 
-import gc
-import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
 
 import pytest
 
 from bench.records import checkpoints as places
 from bench.records.store import Store
-from bench.study import Study
-from bench.trackers import choice, follow, shown, tensorboard, weights_and_biases
+from bench.trackers import choice, shown, weights_and_biases
 from bench.trackers.follow import Followers
 from bench.trackers.weights_and_biases import Pushed, push
-from bench.training import interrupts, module
 from bench.training.execute import execute
-from bench.training.interrupts import Interrupted
 from bench.training.module import DivergedError
 from tests.fake_wandb import FakeWandb
-from tests.small_run import Killed, a_run, die, leave
-from tests.tracker_files import history, of_kind, offline_records, scalars, texts
+from tests.followed import (
+    EVERY_STEP_S,
+    PROVENANCE,
+    a_study,
+    cell,
+    event_file,
+    followed,
+    lines_of,
+    offline_run,
+    points,
+    points_of,
+    stopped,
+    what_a_run_computes,
+)
+from tests.small_run import Killed, die, leave
+from tests.tracker_files import of_kind, scalars, texts
 
-TIMES = ("train_seconds", "observed_train_tokens_per_s")
-PROVENANCE = {"git_commit": "0123", "git_dirty": False, "versions": {"torch": "1"}}
-EVERY_STEP_S = 1e-9
-PATIENCE_S = 60.0
-BOTH = ("wandb", "tensorboard")
-
-
-@pytest.fixture(autouse=True)
-def _a_point_every_third_step(monkeypatch):
-    monkeypatch.setattr(module, "CHECK_EVERY", 3)
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv(choice.VARIABLE, raising=False)
-
-
-@pytest.fixture
-def both(monkeypatch, tmp_path_factory):
-    """The two packages."""
-    for name in ("tensorboardX", "wandb"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
-    import wandb
-
-    home = str(tmp_path_factory.mktemp("home"))
-    for variable in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(variable, home)
-    yield BOTH
-    with suppress(OSError):  # where its process was killed
-        wandb.teardown()
-
-
-def cell(**changes):
-    training = {"steps": 23, "val_every": 5, **changes.pop("training", {})}
-    task = {"name": "parity", "n_val": 16, "n_test": 16}
-    return a_run(**{"task": task, **changes}, training=training)
-
-
-def followed(run, folder, followers):
-    """Train as a worker does."""
-    row = execute(run, "test", PROVENANCE, places.folder_of(folder, run.id), followers)
-    Store(folder).write(row)
-    followers.end(row)
-    return row
-
-
-def stopped(run, folder, followers):
-    with pytest.raises(Interrupted):
-        execute(run, "test", PROVENANCE, places.folder_of(folder, run.id), followers)
-    followers.leave()
-    interrupts.install()
-
-
-def what_a_run_computes(row):
-    kept = row.model_dump(exclude={"provenance"})
-    kept["metrics"] = {k: v for k, v in row.metrics.items() if k not in TIMES}
-    return kept
-
-
-def offline_run(folder, run_id):
-    """The records of the one offline run of an id."""
-    (path,) = folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb")
-    return list(offline_records(path))
-
-
-def lines_of(records):
-    """The history by step, without what the package adds."""
-    return [
-        (line["_step"], {key: value for key, value in line.items() if not key.startswith("_")})
-        for line in history(records)
-    ]
-
-
-def event_file(folder, row):
-    (path,) = (folder / "tensorboard" / tensorboard.folder_name(row)).iterdir()
-    return path
-
-
-def points_of(path):
-    """Every point of an event file but the final numbers."""
-    return [point for point in scalars(path) if not point[0].startswith("final/")]
-
-
-def points(row):
-    return [
-        (curve, step, pytest.approx(value))  # float32 there
-        for step, values in shown.steps(row.curves)
-        for curve, value in values.items()
-    ]
+pytestmark = pytest.mark.usefixtures("watched_closely")
 
 
 def test_trackers_show_the_curves_and_the_end_of_the_row(both, tmp_path):
@@ -283,147 +200,3 @@ def test_a_push_takes_the_place_of_an_offline_run_that_was_not_synced(both, tmp_
     (path / f"run-{row.id}.wandb.synced").touch()
     push(wandb, a_study(tmp_path), Store(tmp_path), again=True)
     assert path.exists()
-
-
-def a_study(folder):
-    return Study(name="test", folder=folder, title="t", question="", runs=(cell(),))
-
-
-class Recorded:
-    """A tracker that does something unexpected when it is told one thing, the first time."""
-
-    def __init__(self, where, act):
-        self.where, self.act, self.told = where, act, []
-
-    def __call__(self, row, continued):
-        self._hear("begin")
-        return self
-
-    def _hear(self, what):
-        self.told.append(what)
-        if what == self.where:
-            self.act()
-
-    def log(self, step, values):
-        self._hear("log")
-
-    def end(self, row):
-        self._hear("end")
-
-    def leave(self):
-        self._hear("leave")
-
-
-def lost():
-    raise ConnectionError("the server\nis gone")
-
-
-def exits():
-    sys.exit(3)
-
-
-@pytest.mark.parametrize("act", [lost, exits])
-@pytest.mark.parametrize("where", ["begin", "log", "end"])
-def test_a_tracker_that_raises_costs_a_line_of_the_log(where, act, tmp_path, capfd):
-    tracker, other = Recorded(where, act), Recorded("nowhere", act)
-    row = followed(cell(), tmp_path, Followers({"broken": tracker, "whole": other}))
-    assert what_a_run_computes(row) == what_a_run_computes(execute(cell(), "test", PROVENANCE))
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("tracker broken: ")
-    assert line.endswith("the run goes on without it")
-    assert tracker.told[-1] == where
-    assert other.told[-1] == "end"
-
-
-@pytest.mark.parametrize("where", ["begin", "log", "end"])
-def test_a_tracker_that_hangs_costs_a_line_of_the_log(where, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(follow, "END_S", 0.2)
-    release = threading.Event()
-    tracker = Recorded(where, release.wait)
-    row = followed(cell(), tmp_path, Followers({"broken": tracker}))
-    assert row.status == "ok"
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line == "tracker broken: it did not end; the run goes on without it"
-    told = list(tracker.told)
-    release.set()
-    for thread in threading.enumerate():
-        if thread.name == "tracker broken":
-            thread.join()
-    assert tracker.told == told  # it does not wake up to go on
-
-
-def test_a_tracker_that_hangs_is_given_up_while_the_run_trains(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(follow, "STALL_S", 0.0)
-    monkeypatch.setattr(follow, "END_S", 3600.0)  # nobody waits for it
-    release = threading.Event()
-    row = followed(cell(), tmp_path, Followers({"broken": Recorded("begin", release.wait)}))
-    release.set()
-    assert row.status == "ok"
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line == "tracker broken: nothing happened for 0 s; the run goes on without it"
-
-
-def test_a_tracker_that_is_slow_is_given_up_and_takes_no_more_memory(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(follow, "MAX_WAITING", 4)
-    release = threading.Event()
-    row = followed(cell(), tmp_path, Followers({"slow": Recorded("begin", release.wait)}))
-    release.set()
-    assert row.status == "ok"
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line == "tracker slow: it is 4 points behind; the run goes on without it"
-
-
-def test_a_tracker_takes_its_time_while_the_run_trains_and_none_at_its_end(
-    tmp_path, at_step, monkeypatch
-):
-    monkeypatch.setattr(follow, "PACE_S", 3600.0)
-    tracker = Recorded("nowhere", lost)
-    told = []
-    at_step(lambda: told.extend(tracker.told), 20)
-    row = followed(cell(), tmp_path, Followers({"slow": tracker}))
-    assert told in ([], ["begin"])
-    n_points = sum(len(points) for points in row.curves.values())
-    assert tracker.told == ["begin", *["log"] * n_points, "end"]
-
-
-def test_a_package_that_is_missing_on_a_node_costs_a_line_of_the_log(tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    assert followed(cell(), tmp_path, choice.followers(("wandb",), tmp_path)).status == "ok"
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "pip install 'seqbench[wandb]'" in line
-
-
-def test_a_tracker_whose_own_process_is_killed_costs_a_line_of_the_log(
-    both, tmp_path, at_step, capfd
-):
-    run = cell()
-
-    def kill():
-        deadline = time.monotonic() + PATIENCE_S
-        while not (tmp_path / "wandb" / "latest-run").exists() or not children():
-            assert time.monotonic() < deadline, "it did not begin"
-            time.sleep(0.05)
-        for process in children():
-            process.kill()
-            process.wait()
-
-    at_step(kill, 12)
-    row = followed(run, tmp_path, choice.followers(("wandb",), tmp_path))
-    assert row.status == "ok"
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("tracker wandb: ")
-
-
-def children():
-    """What the package has started and not ended."""
-    started = [one for one in gc.get_objects() if type(one) is subprocess.Popen]
-    return [one for one in started if "wandb-core" in str(one.args) and one.poll() is None]
-
-
-def test_a_disk_that_is_full_costs_a_line_of_the_log(both, tmp_path, capfd):
-    (tmp_path / "tensorboard").touch()
-    (tmp_path / "wandb").touch()
-    row = followed(cell(), tmp_path, choice.followers(both, tmp_path))
-    assert row.status == "ok"
-    said = capfd.readouterr().err
-    assert said.count("the run goes on without it") == 2
