@@ -307,3 +307,17 @@ def test_a_row_that_ends_before_a_distance_is_not_in_its_mean():
 def test_a_line_through_two_points_is_no_fit():
     found = decay.fit(np.array([1.0, 2.0]), np.array([[1.0, 0.5]]), ROUNDING)
     assert (found.rate_per_token, found.missing) == (None, "2 distances are too few for a fit")
+
+
+def test_a_fast_rate_is_the_low_end_of_the_decay_time():
+    found = decay.Decay(
+        verdict="vanishing",
+        rate_per_token=0.1,
+        rate_low=0.05,
+        rate_high=0.2,
+        r2=1.0,
+        fitted_to=20,
+        reach=5,
+    ).metrics("x")
+    names = ("x_decay_tokens_low", "x_decay_tokens", "x_decay_tokens_high")
+    assert [found[name] for name in names] == pytest.approx([5.0, 10.0, 20.0])

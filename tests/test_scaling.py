@@ -256,6 +256,15 @@ def test_the_worst_noise_floor_of_a_series_is_its_own():
     assert all_series(tidy(rows), TRAIN)[0].noise_floor == pytest.approx(1.1)
 
 
+def test_an_interval_is_two_standard_errors_to_each_side_and_failed_rows_are_none():
+    rows = [row(lambda t: t, t, error=0.1) for t in LENGTHS[:-1]]
+    rows.append(row(lambda t: 9 * t, LENGTHS[-1], status="failed"))
+    (found,) = all_series(tidy(rows), TRAIN)
+    assert found.errors == pytest.approx([0.1] * 5, rel=1e-3)
+    assert found.lengths.tolist() == list(map(float, LENGTHS[:-1]))
+    assert found.problems == "failed at 8,192"
+
+
 def test_several_crossings_are_all_listed():
     (found,) = crossovers(pair(lambda t: t * (2 if 500 < t < 3000 else 0.5), lambda t: t), TRAIN)
     assert [one.cheaper for one in found.crossings] == ["transformer", "lstm"]
