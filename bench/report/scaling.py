@@ -139,13 +139,25 @@ def _range(series: Series) -> tuple[int, str]:
 def _fit(lengths: Floats, costs: Floats, errors: Floats, *, overhead: bool = True) -> _Fit:
     """Fit every line of costs (R, n); without overhead, and of three lengths, a is 0."""
     overhead = overhead and len(lengths) >= MIN_SUFFIX
-    grown = (lengths / lengths[-1])[:, None] ** GRID  # (n, G)
     precision = 1 / (errors**2 + MODEL_ERROR**2)
+    *_, chi_squared = _linear(lengths, costs, precision, GRID[None], overhead)
+    p = _refined(chi_squared, chi_squared.argmin(1))
+    a, b, chi_squared = _linear(lengths, costs, precision, p[:, None], overhead)
+    return _Fit(p=p, a=a[:, 0], b=b[:, 0], chi_squared=np.maximum(chi_squared[:, 0], 0.0))
+
+
+def _linear(
+    lengths: Floats, costs: Floats, precision: Floats, p: Floats, overhead: bool
+) -> tuple[Floats, Floats, Floats]:
+    """The best a and b and their chi-squared, each (R, G), for p (R, G) or (1, G)."""
+    grown = (lengths / lengths[-1])[:, None] ** p[:, None]  # (R or 1, n, G)
     weights = precision / costs**2  # (R, n)
     ones = weights.sum(1, keepdims=True)
-    mixed, squares = weights @ grown, weights @ grown**2  # (R, G)
+    mixed, squares, of_grown = (
+        (part[:, None] @ powers)[:, 0]  # (R, G)
+        for part, powers in ((weights, grown), (weights, grown**2), (weights * costs, grown))
+    )
     of_one = (weights * costs).sum(1, keepdims=True)
-    of_grown = (weights * costs) @ grown
     determinant = ones * squares - mixed**2
     told_apart = determinant > 0  # by rounding, not where one cost dwarfs all others
     determinant = np.where(told_apart, determinant, 1.0)
@@ -155,15 +167,7 @@ def _fit(lengths: Floats, costs: Floats, errors: Floats, *, overhead: bool = Tru
     a, b = np.where(no_overhead, 0.0, a), np.where(no_overhead, of_grown / squares, b)
     falling = b < 0
     a, b = np.where(falling, of_one / ones, a), np.where(falling, 0.0, b)
-    chi_squared = precision.sum() - a * of_one - b * of_grown
-    best = chi_squared.argmin(1)
-    lines = np.arange(len(costs))
-    return _Fit(
-        p=_refined(chi_squared, best),
-        a=a[lines, best],
-        b=b[lines, best],
-        chi_squared=np.maximum(chi_squared[lines, best], 0.0),
-    )
+    return a, b, precision.sum() - a * of_one - b * of_grown
 
 
 def _refined(chi_squared: Floats, best: npt.NDArray[np.intp]) -> Floats:
