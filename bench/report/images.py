@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import altair as alt
@@ -33,7 +33,7 @@ class Panel:
 
     title: str
     note: str
-    chart: Callable[[str], Chart]  # of the prefix of its data's names
+    chart: Callable[[str, Sequence[Look]], Chart]  # of the prefix of its data's names
     datasets: Datasets
 
 
@@ -64,13 +64,13 @@ def _images(studies: Joined) -> Iterator[tuple[str, Spec]]:
         groups[_name(quantity)] = [panel for panel in against if panel]
     for task, part in by_task:
         for front in pareto.fronts(part):
-            groups.setdefault(f"pareto_{_name(front.cost)}", []).append(_front(task, front, drawn))
+            groups.setdefault(f"pareto_{_name(front.cost)}", []).append(_front(task, front))
     groups["learning_curves"] = [
-        _curves(task, found, drawn) for task, found in studies.curves(cells).items()
+        _curves(task, found) for task, found in studies.curves(cells).items()
     ]
     for name, of_task in runs.groupby("task", sort=False):
         for one in stream_charts.pictures(stream_charts.measured(of_task)):
-            groups.setdefault(one.name, []).append(_stream(str(name), one, drawn))
+            groups.setdefault(one.name, []).append(_stream(str(name), one))
     for file, found in groups.items():
         for start in range(0, len(found), N_PANELS):
             number = start // N_PANELS + 1
@@ -93,46 +93,52 @@ def _against_length(
     metric = cells["metric"].iloc[0]
     what = metric if quantity is SCORE and isinstance(metric, str) else quantity.title
 
-    def chart(prefix: str) -> Chart:
-        return panels.against_length(shape, prefix)
+    def chart(prefix: str, drawn: Sequence[Look]) -> Chart:
+        return panels.against_length(replace(shape, drawn=tuple(drawn)), prefix)
 
     return Panel(f"{task}: {what.lower()}", shape.note, chart, datasets)
 
 
-def _front(task: str, front: pareto.Front, drawn: Sequence[Look]) -> Panel:
+def _front(task: str, front: pareto.Front) -> Panel:
     title = f"{task}: score against {front.cost.title.lower()}, length {front.length:,}"
 
-    def chart(prefix: str) -> Chart:
+    def chart(prefix: str, drawn: Sequence[Look]) -> Chart:
         return pareto.chart(front.cost, drawn, prefix)
 
     return Panel(title, front.note, chart, {"points": front.points})
 
 
-def _curves(task: str, curves: Curves, drawn: Sequence[Look]) -> Panel:
+def _curves(task: str, curves: Curves) -> Panel:
     title = f"{task}: {curves.name.replace('_', ' ')} while learning, length {curves.length:,}"
 
-    def chart(prefix: str) -> Chart:
+    def chart(prefix: str, drawn: Sequence[Look]) -> Chart:
         return panels.by_step(drawn, prefix)
 
     return Panel(title, "every seed", chart, {"points": curves.points})
 
 
-def _stream(task: str, one: stream_charts.StreamPicture, drawn: Sequence[Look]) -> Panel:
-    def chart(prefix: str) -> Chart:
+def _stream(task: str, one: stream_charts.StreamPicture) -> Panel:
+    def chart(prefix: str, drawn: Sequence[Look]) -> Chart:
         return stream_charts.chart(one.shape, drawn, prefix)
 
     return Panel(f"{task}: {one.title.lower()}", one.note, chart, {"points": one.points})
 
 
 def _together(found: Sequence[Panel], drawn: Sequence[Look], marks: str) -> Spec:
-    """The panels side by side, with one legend; `marks` says how studies are told apart."""
+    """The panels side by side, with one legend of what they show.
+
+    `marks` says how studies are told apart.
+    """
+    points = (point for panel in found for data in panel.datasets.values() for point in data)
+    names = {point.get("architecture") for point in points}
+    drawn = [look for look in drawn if look.architecture in names]
     drawings: list[Chart] = []
     datasets: Datasets = {}
     for index, panel in enumerate(found):
         prefix = f"{index} "
         datasets |= {f"{prefix}{name}": data for name, data in panel.datasets.items()}
         title = alt.TitleParams(panel.title, subtitle=panel.note)
-        chart = panel.chart(prefix)
+        chart = panel.chart(prefix, drawn)
         drawings.append(chart.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title))
     together = alt.concat(*drawings, columns=N_COLUMNS).add_params(panels.shown(drawn))
     if marks:

@@ -21,6 +21,7 @@ Chart: TypeAlias = Any  # altair's methods return unions that its own functions 
 SHOWN = "shown"  # the architectures to draw; the page's legend sets it
 GREY = "#8a8a8a"
 HEIGHT_PX = 240
+END_PX2 = 40  # of the marks that end lines
 DOT_PX2 = 55
 DRAWN = "drawn"
 LABEL_LIMIT_PX = 220  # of a name in a legend; the rest is cut
@@ -98,25 +99,22 @@ def against_length(shape: Shape, prefix: str = "") -> Chart:
 
 
 def by_step(drawn: Sequence[Look], prefix: str = "") -> Chart:
-    """Learning curves, every seed a line. Their data is named `points`."""
+    """Learning curves, every seed a line with its mark at the end. Their data is named `points`."""
     y = alt.Y(
         "value:Q",
         scale=alt.Scale(zero=False, padding=8),
         axis=value_axis("~g"),
     )
-    line = (
-        shown_of(f"{prefix}points")
-        .mark_line(strokeWidth=1.5)
-        .encode(
-            x=alt.X("step:Q", axis=alt.Axis(title="step", grid=False, tickCount=5)),
-            y=y,
-            color=colours(drawn),
-            strokeOpacity=_faint(drawn),
-            detail="seed:N",
-            tooltip=["architecture:N", "seed:O", "step:Q", "value:Q"],
-        )
+    base = shown_of(f"{prefix}points").encode(
+        x=alt.X("step:Q", axis=alt.Axis(title="step", grid=False, tickCount=5)),
+        y=y,
+        color=colours(drawn),
+        tooltip=["architecture:N", "seed:O", "step:Q", "value:Q"],
     )
-    return alt.layer(line)
+    line = base.mark_line(strokeWidth=1.5).encode(strokeOpacity=_faint(drawn), detail="seed:N")
+    ends = base.transform_joinaggregate(last="max(step)", groupby=["architecture", "seed"])
+    ends = ends.transform_filter("datum.step == datum.last")
+    return alt.layer(line, dots(ends, drawn, END_PX2))
 
 
 def shown(drawn: Sequence[Look]) -> alt.Parameter:
