@@ -43,7 +43,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[int], object]]:
     """Seeds that were to be run, and with which resources, instead of running them."""
     calls: list[tuple[set[int], object]] = []
 
-    def run_here(name: str, store: Store, planned, workers: int | None) -> None:
+    def run_here(name: str, store: Store, planned, workers: int | None, trackers) -> None:
+        assert trackers == ()
         runs = [*planned.train, *planned.measure]
         assert planned.done == 10 - len(runs)
         assert not {run.id for run in runs} & store.ids()
@@ -161,8 +162,8 @@ def test_a_row_that_cannot_be_read_is_no_cell_to_run_again(study, asked):
 def submitted(monkeypatch: pytest.MonkeyPatch, error: UserError | None = None) -> list[set[int]]:
     calls: list[set[int]] = []
 
-    def submit_runs(study, loaded, store, runs, profile, *, dry_run) -> None:
-        assert (profile, dry_run) == ("cpu", False)
+    def submit_runs(study, loaded, store, runs, profile, *, dry_run, trackers) -> None:
+        assert (profile, dry_run, trackers) == ("cpu", False, ())
         assert not {run.id for run in runs} & store.ids()
         if error is not None:
             raise error

@@ -157,7 +157,8 @@ def a_run(architecture="gru", task="parity", **training):
 @pytest.mark.parametrize("again_s", [1.5, 1 / 1.5])
 def test_the_noise_floor_is_one_cell_against_itself_timed_as_two(monkeypatch, again_s):
     def fill(cells, clock, seconds, min_rounds):
-        *others, again = cells
+        *others, again, reference = cells
+        reference.samples.seconds[:] = [0.002] * 5
         assert again.step is others[0].step
         assert again.samples is not others[0].samples
         for index, cell in enumerate(others):
@@ -170,6 +171,7 @@ def test_the_noise_floor_is_one_cell_against_itself_timed_as_two(monkeypatch, ag
     for row in session.measure([a_run("gru"), a_run("rnn")], "study", {}, {}):
         found = row.metrics
         assert found["noise_floor"] == pytest.approx(1.5)
+        assert found["reference_ms"] == pytest.approx(2.0)
         assert found["train_tokens_per_s"] == pytest.approx(4 * 16)
         assert found["infer_tokens_per_s"] == pytest.approx(4 * 16 / 0.25)
         assert found["infer_tokens_per_s_low"] < found["infer_tokens_per_s_high"]
