@@ -258,6 +258,15 @@ def _over(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> di
     return result
 
 
+OF_PURPOSE: Mapping[str, Any] = {
+    "training.steps": None,
+    "training.warmup_steps": 0,
+    "measure.instruments": [],
+}
+"""What decides whether a run trains or measures, and whether it is one at all; with what is so if
+nothing is said."""
+
+
 def over_base(study: Study, run: Run) -> dict[str, Any]:
     """What an `include` says to be this run: whatever differs from the study's base."""
     found: dict[str, Any] = {}
@@ -268,8 +277,13 @@ def over_base(study: Study, run: Run) -> dict[str, Any]:
         found[key] = {"name": choice.name, **more} if more else choice.name
     found["length"] = run.length
     common = {key: value for key, value in study.base.items() if key.partition(".")[0] not in found}
-    base = parse_run({"training": {"steps": 1}, **found, **_over({}, common, "base")}, "base")
-    settings, usual = (_flat(one.model_dump(mode="json")) for one in (run, base))
+    stated = _over({}, common, "base")
+    settings = _flat(run.model_dump(mode="json"))
+    # A base alone need be no run: what makes one is the run's own, and said unless the base has it.
+    own = _over(stated, {key: settings[key] for key in OF_PURPOSE}, "base")
+    usual = _flat(parse_run({**own, **found}, "base").model_dump(mode="json"))
+    said = _flat(stated)
+    usual |= {key: said.get(key, OF_PURPOSE[key]) for key in OF_PURPOSE}
     for key, value in settings.items():
         if key.partition(".")[0] not in found and value != usual[key]:
             found[key] = value

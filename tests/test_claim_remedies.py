@@ -1,10 +1,12 @@
 """What an undecided claim asks for would decide it."""
 
+import yaml
+
 from bench.records.expected import complete
 from bench.records.store import Store
 from bench.report.claim_file import read
 from bench.report.claims import judge
-from bench.study import load
+from bench.study import load, over_base
 from tests import synthetic
 from tests.claimed import LEVEL, LSTM, file_of, judged, scored, series
 
@@ -111,3 +113,23 @@ def test_an_exponent_of_too_few_lengths_asks_for_a_longer_one(tmp_path):
     assert "2 lengths measured, 3 are needed" in finding.why
     assert "length: 1024" in finding.remedies[-1]
     assert "measure.instruments: [memory, throughput]" in finding.remedies[-1]
+
+
+def test_what_a_remedy_asks_for_is_said_over_a_base_that_is_no_run(tmp_path):
+    """A base that does not train, of a study whose grid says what is measured."""
+    (tmp_path / "study.yaml").write_text(
+        "title: T\nbase: {width: 16, training: {steps: 0, batch_size: 2}}\n"
+        "measure: {architecture: [gru], task: [parity], length: [64], instruments: [memory]}\n"
+    )
+    study = load(tmp_path)
+    said = over_base(study, study.runs[0])
+    assert said == {
+        "architecture": "gru",
+        "task": "parity",
+        "length": 64,
+        "measure.instruments": ["memory"],
+    }
+    again = {**yaml.safe_load((tmp_path / "study.yaml").read_text()), "include": [said]}
+    del again["measure"]
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(again))
+    assert [run.id for run in load(tmp_path).runs] == [study.runs[0].id]

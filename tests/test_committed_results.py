@@ -1,6 +1,7 @@
 """The committed tables are what the commands make of the committed rows."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,23 @@ def test_a_committed_table_is_what_its_command_prints(
     done = CliRunner().invoke(app, [command, str(file.parent), *options])
     assert done.exit_code == 0, done.output
     assert done.stdout == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("study", sorted({name.partition("/")[0] for name in TABLES} | {"demo"}))
+@pytest.mark.parametrize("command", ["table", "report", "claims"])
+def test_every_command_reads_every_committed_study(
+    command: str, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from bench.cli import app
+
+    copy = tmp_path / study
+    copy.mkdir()
+    for name in ("study.yaml", "rows.parquet"):
+        shutil.copy(RESULTS / study / name, copy)
+    done = CliRunner().invoke(app, [command, str(copy)])
+    assert done.exit_code == 0, done.output
 
 
 def lines_of(text: str, heading: str) -> dict[str, list[str]]:
