@@ -6,20 +6,23 @@ A label is a line in every table: two things under one label would be averaged.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from bench.errors import UserError
 from bench.spec import Choice, Run
 
 
-def check_labels(runs: Iterable[Run]) -> dict[str, tuple[str, str]]:
-    """The labels of the architecture and the task of every run, by its id.
+def check_labels(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """The labels of the architecture and of the task of every run.
 
     Raises:
         UserError: one label names two things, or one thing has two labels.
     """
     architectures, tasks = Labels("architecture"), Labels("task")
-    return {run.id: (architectures.of(run.architecture), tasks.of(run.task)) for run in runs}
+    return (
+        [architectures.of(run.architecture) for run in runs],
+        [tasks.of(run.task) for run in runs],
+    )
 
 
 class Labels:

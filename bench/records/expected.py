@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.errors import UserError
@@ -29,36 +30,52 @@ def complete(study: Study, store: Store) -> pd.DataFrame:
     """
     runs = {run.id: run for run in study.runs}
     frame = store.frame()
-    if foreign := sorted(set(frame["id"].tolist()) - runs.keys()):
+    places = _places(frame, runs)
+    if (places < 0).any():
+        foreign = sorted(frame["id"][places < 0].tolist())
         raise _foreign(foreign, runs, study, store)
-    return with_missing(frame, study, runs)
+    if len(places) < len(runs):
+        return with_missing(frame, study)
+    return _in_order(frame, list(runs.values()), places)
 
 
-def with_missing(
-    frame: pd.DataFrame, study: Study, runs: Mapping[str, Run] | None = None
-) -> pd.DataFrame:
+def with_missing(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     """`frame` with a line of status `missing` for every run of the study that it does not have.
 
     Labels are the study's: a row keeps those it was run under, and they are not part of its id.
     """
-    runs = runs or {run.id: run for run in study.runs}
-    labels = check_labels(runs.values())
-    missing = runs.keys() - set(frame["id"].tolist())
+    by_id = {run.id: run for run in study.runs}
+    runs = list(by_id.values())
+    places = _places(frame, by_id)
+    absent = np.setdiff1d(np.arange(len(runs)), places)
     lines = [
-        {"id": row_id, "status": MISSING, **run_values(run)}
-        for row_id, run in runs.items()
-        if row_id in missing
+        {"id": run.id, "status": MISSING, **run_values(run)} for run in (runs[i] for i in absent)
     ]
     if lines:
         both = [part.astype(object) for part in (frame, pd.DataFrame.from_records(lines))]
         frame = pd.concat(both) if len(frame) else both[1]
-    order = {row_id: index for index, row_id in enumerate(runs)}
-    places = np.array([order[row_id] for row_id in frame["id"].tolist()], dtype=np.int64)
-    order_of_lines = np.argsort(places, kind="stable")
-    of_runs = np.array(list(labels.values()), dtype=object).reshape(-1, 2)
-    architectures, tasks = of_runs[places[order_of_lines]].T
-    frame = frame.iloc[order_of_lines]
-    return normalise(frame.assign(architecture=architectures, task=tasks))
+        places = np.concatenate([places, absent])
+    return normalise(_in_order(frame, runs, places))
+
+
+def _places(frame: pd.DataFrame, runs: Mapping[str, Run]) -> npt.NDArray[np.intp]:
+    """Which of the runs each line is of, by number; -1: none."""
+    return pd.Index(list(runs), dtype=object).get_indexer(
+        pd.Index(frame["id"].tolist(), dtype=object)
+    )
+
+
+def _in_order(
+    frame: pd.DataFrame, runs: Sequence[Run], places: npt.NDArray[np.intp]
+) -> pd.DataFrame:
+    """The lines in the order of their runs, under the labels that the study has for them."""
+    order = np.argsort(places, kind="stable")
+    labels = zip(("architecture", "task"), check_labels(runs), strict=True)
+    columns = {
+        name: pd.array(np.array(of_runs, dtype=object)[places[order]], dtype="str")
+        for name, of_runs in labels
+    }
+    return frame.iloc[order].reset_index(drop=True).assign(**columns)
 
 
 def foreign(study: Study, store: Store) -> set[str]:
