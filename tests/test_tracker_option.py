@@ -105,7 +105,9 @@ def test_a_package_that_is_missing_is_said_before_anything_is_started(
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     fake = FakeSlurm(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", str(fake.bin))
+    # Before the true ones, not in their place: a server of workers that is started here keeps its
+    # environment for the tests that come after.
+    monkeypatch.setenv("PATH", str(fake.bin), prepend=os.pathsep)
     for name in ("sbatch", "squeue", "scontrol"):
         fake.add(name)
     return fake
