@@ -188,6 +188,24 @@ def test_a_ratio_of_speeds_within_the_noise_is_no_difference(tmp_path, slow, ver
     assert (finding.verdict, finding.effect.value) == (verdict, pytest.approx(slow / 1000))
 
 
+@pytest.mark.parametrize(("processor", "verdict"), [("", "undecided"), ("Other 1", "supported")])
+def test_what_the_machine_drifted_by_between_two_sessions_supports_nothing(
+    tmp_path, processor, verdict
+):
+    rows = [
+        measured("lstm", 128, **speed(800.0), reference_ms=1.2),
+        measured("gru", 128, **speed(1000.0), reference_ms=1.0),
+    ]
+    if processor:
+        run, change = rows[0]
+        rows[0] = run, {**change, "provenance": {**synthetic.PROVENANCE, "processor": processor}}
+    evidence = (
+        "{metric: train_tokens_per_s, group: {architecture: lstm}, "
+        "against: {architecture: gru}, by: ratio, below: 1, min_n: 1}"
+    )
+    assert judged(tmp_path, rows, evidence).verdict == verdict
+
+
 def test_groups_at_two_lengths_are_paired_over_them(tmp_path):
     rows = [
         measured(name, length, state_bytes=size)

@@ -121,6 +121,13 @@ def test_a_speed_has_to_differ_by_more_than_the_machine_itself(after, verdict):
     assert not only(timed(reference_ms=1.0), timed(after, reference_ms=1.01)).remark
 
 
+def test_another_machine_is_no_drift_of_one():
+    other = timed(850.0, reference_ms=2.0, provenance={"processor": "Other 1"})
+    found = only(timed(reference_ms=1.0), other, across=True)
+    assert found.verdict == "worse"
+    assert not found.remark
+
+
 def test_a_speed_whose_interval_holds_no_change_is_no_difference():
     found = only(timed(error=0.3), timed(800.0, error=0.3))
     assert found.low < 0 < found.high

@@ -45,7 +45,7 @@ def cells(**of: tuple[float, str, float]) -> pd.DataFrame:
         {"architecture": name, "train_tokens_per_s": speed, "kernel": kernel, "noise_floor": floor}
         for name, (speed, kernel, floor) in of.items()
     ]
-    return pd.DataFrame(lines).assign(reference_ms=None)
+    return pd.DataFrame(lines).assign(reference_ms=None, hardware="here")
 
 
 def fastest(**of: tuple[float, str, float]) -> list[str]:
@@ -62,6 +62,9 @@ def test_a_slower_hour_of_the_machine_makes_no_cell_slower():
     two_sessions = cells(a=(100, "x", 1.0), b=(80, "x", 1.0)).assign(reference_ms=[1.0, 1.2])
     found = statistics.fastest(two_sessions, "train_tokens_per_s")
     assert list(found["architecture"]) == ["a", "b"]
+    two_machines = two_sessions.assign(hardware=["here", "there"])
+    found = statistics.fastest(two_machines, "train_tokens_per_s")
+    assert list(found["architecture"]) == ["a"]
 
 
 def test_a_reference_is_not_ranked_against_fused_kernels():

@@ -13,8 +13,9 @@ import torch
 from bench.measure import decay, footprint, longest_length, memory, streaming
 from bench.measure.decay import Floats
 from bench.measure.longest_length import Attempt
+from tests.scripted_meter import Scripted
 from tests.small_run import a_run
-from tests.test_footprint import BEFORE, CPU, Meter
+from tests.test_footprint import BEFORE, CPU
 
 MIB = 1 << 20
 ROUNDING = float(np.finfo(np.float64).eps)
@@ -106,7 +107,7 @@ def test_the_death_of_a_try_ends_the_search_unless_memory_was_refused(
     assert (found.length, found.ends) == ((64, "memory") if expected == "memory" else (None, None))
 
 
-class Keeping(Meter):
+class Keeping(Scripted):
     """A meter of what a process holds: what is freed stays at hand until it settles."""
 
     kept = 0
@@ -129,7 +130,7 @@ class Keeping(Meter):
 @pytest.fixture
 def keeping() -> Keeping:
     """A process that has freed 5000 bytes and has them still."""
-    meter = Keeping()
+    meter = Keeping(BEFORE)
     meter.take(5000)
     meter.take(-5000)
     assert meter.live() == BEFORE + 5000

@@ -19,6 +19,7 @@ from bench.measure import counted, footprint, malloc_counter, memory
 from bench.measure.malloc_counter import CounterMissingError
 from bench.spec import Run
 from tests import hungry
+from tests.scripted_meter import Scripted
 from tests.small_run import a_run
 
 MIB = 1 << 20
@@ -207,34 +208,6 @@ def test_the_process_that_counts_takes_the_products_and_not_the_allocator_of_tra
     monkeypatch.setattr(counted.products, "settle", settled.append)
     monkeypatch.setattr(counted, "footprint", lambda *_: {"peak_bytes": len(settled)})
     assert counted.measure_here(cell(), SimpleNamespace()) == {"peak_bytes": 1}
-
-
-class Scripted:
-    """A meter whose memory is what a test says."""
-
-    method = "scripted"
-
-    def __init__(self) -> None:
-        self.now = self.most = 0
-
-    def take(self, n_bytes: int) -> None:
-        self.now += n_bytes
-        self.most = max(self.most, self.now)
-
-    def live(self) -> int:
-        return self.now
-
-    def reset_peak(self) -> None:
-        self.most = self.now
-
-    def peak(self) -> int:
-        return self.most
-
-    def settle(self) -> None:
-        pass
-
-    def extra(self) -> dict[str, int]:
-        return {"allocator_retries": 3}
 
 
 @pytest.mark.parametrize(("window", "known"), [(None, 120), (5, 50)])

@@ -29,7 +29,10 @@ def least_ratio(noise_floors: Iterable[object], references_ms: Iterable[object] 
 
 
 def drift(references_ms: Iterable[object]) -> float:
-    """How much slower the machine was in one session than in another; 1 where nobody knows."""
+    """How much slower the machine was in one session than in another; 1 where nobody knows.
+
+    Only of sessions of one machine: two machines do not drift, they differ.
+    """
     known = [one for value in references_ms if (one := finite(value)) is not None and one > 0]
     return max(known) / min(known) if known else 1.0
 

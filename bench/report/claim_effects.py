@@ -73,6 +73,7 @@ class _Value:
     high: float | None
     noise_floor: object
     reference_ms: object
+    hardware: object
 
 
 class Asked:
@@ -187,6 +188,7 @@ def _values(group: Group, metric: str, keys: list[str]) -> dict[tuple[Any, ...],
             _number(line.get(f"{metric}_high")),
             line.get("noise_floor"),
             line.get("reference_ms"),
+            line.get("hardware"),
         )
     return found
 
@@ -266,10 +268,9 @@ def _ratio(pairs: Sequence[tuple[_Value, _Value]], evidence: Evidence) -> Effect
     mean = float(logs.mean())
     if start is not None and end is not None and evidence.metric in SPEEDS:
         sides = [side for pair in pairs for side in pair]
-        floors, references = (
-            [getattr(side, name) for side in sides] for name in ("noise_floor", "reference_ms")
-        )
-        noise = math.log(least_ratio(floors, references))
+        one_machine = len({side.hardware for side in sides}) == 1
+        references = [side.reference_ms for side in sides if one_machine]
+        noise = math.log(least_ratio([side.noise_floor for side in sides], references))
         start, end = min(start, mean - noise), max(end, mean + noise)
     return Effect(
         value=math.exp(mean),

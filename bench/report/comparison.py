@@ -256,6 +256,8 @@ def _speed(change: Change, before: Mapping[str, Any], after: Mapping[str, Any]) 
     error = math.hypot(*(_error(cell, change.quantity.column) for cell in (before, after)))
     log = math.log(change.after / change.before)
     ends = (math.expm1(log - Z95 * error), math.expm1(log + Z95 * error))
+    if before["hardware"] != after["hardware"]:
+        references = (None, None)
     if (drifted := drift(references)) >= TOLD_DRIFT:
         slower = "second" if references[1] > references[0] else "first"
         remarks.append(f"the machine was {drifted:.2f}x slower in the {slower}")

@@ -18,7 +18,7 @@ from bench.report.points import QUANTITIES, SCORE
 LEADER_COLUMNS = [  # each further one costs time at each length of each task
     *("length", "architecture", "rank", "higher_is_better"),
     *("score", "score_low", "score_high", "n_wanted"),
-    *("train_tokens_per_s", "kernel", "noise_floor", "reference_ms"),
+    *("train_tokens_per_s", "kernel", "noise_floor", "reference_ms", "hardware"),
 ]
 
 

@@ -133,7 +133,9 @@ def fastest(cells: Frame, speed: str) -> Frame:
             best[speed],
             cell[speed],
             (best["noise_floor"], cell["noise_floor"]),
-            (best["reference_ms"], cell["reference_ms"]),
+            (best["reference_ms"], cell["reference_ms"])
+            if best["hardware"] == cell["hardware"]
+            else (),
         )
         for cell in lines_of(known)
     ]
